@@ -1,0 +1,40 @@
+"""What the mask transformer asks of an encoder."""
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from eomt_core.positions import Grid
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """An encoder of the token kind: pixels become one sequence, and every block maps it to one of the same shape.
+
+    Attributes:
+        dim: D, the width of a token.
+        num_blocks: blocks that `run_block` can run.
+        num_prefix: tokens before the patches (class, registers, distillation).
+        patch_size: pixels per patch along each axis.
+        min_multiple: the lattice; rows and columns of a tile must be multiples of it.
+        in_channels: C, the bands of the input.
+    """
+
+    dim: int
+    num_blocks: int
+    num_prefix: int
+    patch_size: int
+    min_multiple: int
+    in_channels: int
+
+    def embed(self, pixels: Tensor) -> tuple[Tensor, Grid]:
+        """Turn pixels (B, C, H, W) in [0, 1] into tokens (B, num_prefix + h*w, D), patches row by row, and (h, w)."""
+        ...
+
+    def run_block(self, index: int, tokens: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+        """Run one block on tokens (B, N, D) of any N; the mask (B, 1, N, N) is added to the attention logits."""
+        ...
+
+    def final_norm(self, tokens: Tensor) -> Tensor:
+        """Normalise tokens (B, N, D) for a prediction."""
+        ...

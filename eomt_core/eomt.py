@@ -1,0 +1,177 @@
+"""The Encoder-only Mask Transformer: a plain ViT that segments by itself.
+
+Patch tokens run alone through the first blocks of the encoder; Q learned queries join them for the last few. Each query
+then gives one class and one mask. Kerssies et al., "Your ViT is Secretly an Image Segmentation Model", CVPR 2025.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from timm.layers.norm import LayerNorm2d
+from torch import Tensor, nn
+
+from eomt_core.encoders.protocol import Encoder
+from eomt_core.errors import ModelError
+from eomt_core.outputs import QueryMasks
+from eomt_core.positions import Grid
+
+
+class ScaleBlock(nn.Module):
+    """Doubles the resolution of a feature map: (B, D, h, w) to (B, D, 2h, 2w)."""
+
+    def __init__(self, dim: int) -> None:
+        """Make a block for maps of D = `dim` channels."""
+        super().__init__()
+        self.conv1 = nn.ConvTranspose2d(dim, dim, kernel_size=2, stride=2)
+        self.act = nn.GELU()
+        self.conv2 = nn.Conv2d(dim, dim, kernel_size=3, padding=1, groups=dim, bias=False)
+        self.norm = LayerNorm2d(dim, eps=1e-6)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Upsample (B, D, h, w) to (B, D, 2h, 2w)."""
+        out: Tensor = self.norm(self.conv2(self.act(self.conv1(maps))))
+        return out
+
+
+class EoMT(nn.Module):
+    """Pixels (B, C, H, W) in [0, 1] to `QueryMasks`, for any H and W on the lattice `min_multiple`.
+
+    Masked attention is a crutch for training: in each of the last blocks a query sees only the patches inside the mask
+    it has so far, with a probability per block that training anneals from 1 to 0. Afterwards no masks are needed, and
+    inference predicts once, at the end.
+
+    Attributes:
+        encoder: the token encoder.
+        num_classes: K, without "no object".
+        num_q: Q.
+        num_blocks: how many of the encoder's last blocks the queries take part in.
+        masked: False switches masked attention off, whatever the probabilities say.
+        attn_mask_probs: (num_blocks,), saved with the weights; set it through `set_mask_probs`.
+    """
+
+    attn_mask_probs: Tensor
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        num_classes: int,
+        num_q: int = 100,
+        num_blocks: int = 4,
+        num_upscale: int | None = None,
+        masked: bool = True,
+    ) -> None:
+        """Put queries and heads on an encoder.
+
+        Args:
+            encoder: see `Encoder`; `create_encoder` makes one.
+            num_classes: K.
+            num_q: Q.
+            num_blocks: last blocks that see the queries.
+            num_upscale: n, doublings of the patch grid; default max(1, floor(log2(patch)) - 2).
+            masked: whether attention may be masked at all.
+
+        Raises:
+            ModelError: a number that does not fit the encoder.
+        """
+        super().__init__()
+        patch, dim = encoder.patch_size, encoder.dim
+        num_upscale = max(1, int(math.log2(patch)) - 2) if num_upscale is None else num_upscale
+        _check_numbers(encoder, num_classes, num_q, num_blocks, num_upscale)
+        self.encoder = encoder
+        self.num_classes, self.num_q, self.num_blocks, self.masked = num_classes, num_q, num_blocks, masked
+        self.stride = patch // 2**num_upscale
+        self.q = nn.Embedding(num_q, dim)
+        self.class_head = nn.Linear(dim, num_classes + 1)
+        gelu = nn.GELU
+        self.mask_head = nn.Sequential(nn.Linear(dim, dim), gelu(), nn.Linear(dim, dim), gelu(), nn.Linear(dim, dim))
+        self.upscale = nn.Sequential(*(ScaleBlock(dim) for _ in range(num_upscale)))
+        self._remember_probs((1.0,) * num_blocks)
+        self.register_buffer("attn_mask_probs", torch.ones(num_blocks))
+        self.register_load_state_dict_post_hook(_read_probs)  # type: ignore[no-untyped-call]  # torch annotates half of it
+
+    @property
+    def min_multiple(self) -> int:
+        """The lattice: rows and columns of a tile must be multiples of it."""
+        return self.encoder.min_multiple
+
+    def set_mask_probs(self, probs: Sequence[float]) -> None:
+        """Set the probability, per block, that a query's attention is masked; 0 or less turns the block's masks off."""
+        if len(probs) != self.num_blocks:
+            raise ModelError(
+                f"attn_mask_probs needs one probability per query block: {self.num_blocks}, got {len(probs)}"
+            )
+        self.attn_mask_probs.copy_(torch.tensor(probs))
+        self._remember_probs(tuple(probs))
+
+    def forward(self, pixels: Tensor) -> QueryMasks:
+        """Segment pixels (B, C, H, W) in [0, 1] into mask logits (B, Q, H/s, W/s) and class logits (B, Q, K+1).
+
+        In training `aux` holds the prediction before each of the last blocks. In evaluation block i is masked iff its
+        probability is above 0, by the masks predicted right before it.
+
+        Raises:
+            TileSizeError: H or W is no multiple of `min_multiple`.
+        """
+        tokens, grid = self.encoder.embed(pixels)
+        first = self.encoder.num_blocks - self.num_blocks
+        for index in range(first):
+            tokens = self.encoder.run_block(index, tokens)
+        tokens = torch.cat((self.q.weight.expand(tokens.shape[0], -1, -1), tokens), dim=1)
+        aux: list[QueryMasks] = []
+        for block, prob in enumerate(self._probs if self.masked else (0.0,) * self.num_blocks):
+            attn_mask = None
+            if self.training or prob > 0:
+                aux.append(self._predict(tokens, grid))
+                attn_mask = self._attention_mask(tokens, aux[-1].mask_logits, grid, prob)
+            tokens = self.encoder.run_block(first + block, tokens, attn_mask)
+        final = self._predict(tokens, grid)
+        return final._replace(aux=tuple(aux)) if self.training else final
+
+    def _predict(self, tokens: Tensor, grid: Grid) -> QueryMasks:
+        """Read classes and masks off tokens (B, Q + P + h*w, D); the norm is for the reading, never for the tokens."""
+        tokens = self.encoder.final_norm(tokens)
+        queries, patches = tokens[:, : self.num_q], tokens[:, self.num_q + self.encoder.num_prefix :]
+        maps = self.upscale(patches.transpose(1, 2).reshape(*patches.shape[::2], *grid))
+        mask_logits = torch.einsum("bqd,bdhw->bqhw", self.mask_head(queries), maps)
+        return QueryMasks(mask_logits, self.class_head(queries), self.stride)
+
+    @torch.no_grad()
+    def _attention_mask(self, tokens: Tensor, mask_logits: Tensor, grid: Grid, prob: float) -> Tensor | None:
+        """Forbid each query the patches outside its mask; queries and prefix stay visible, so no row is empty.
+
+        Returns:
+            (B, 1, N, N) of 0 and -inf for N = Q + P + h*w tokens, one for all heads; None where nothing is masked.
+        """
+        if prob <= 0:
+            return None
+        hidden = F.interpolate(mask_logits, size=grid, mode="bilinear").flatten(2) <= 0
+        if self.training and prob < 1:
+            hidden &= torch.rand(hidden.shape[:2], device=hidden.device).lt(prob).unsqueeze(2)
+        batch, length, _ = tokens.shape
+        mask = tokens.new_zeros(batch, 1, length, length)
+        mask[:, 0, : self.num_q, length - hidden.shape[2] :].masked_fill_(hidden, float("-inf"))
+        return mask
+
+    def _remember_probs(self, probs: tuple[float, ...]) -> None:
+        """Keep the probabilities as plain numbers: asking the buffer would stop the device before every block."""
+        self._probs = probs
+
+
+def _read_probs(model: EoMT, _: object) -> None:
+    """Remember the probabilities that came with loaded weights."""
+    model._remember_probs(tuple(model.attn_mask_probs.tolist()))
+
+
+def _check_numbers(encoder: Encoder, num_classes: int, num_q: int, num_blocks: int, num_upscale: int) -> None:
+    """Refuse numbers that make no model."""
+    if num_classes < 1 or num_q < 1:
+        raise ModelError(f"a model needs at least one class and one query, got {num_classes} and {num_q}")
+    if not 1 <= num_blocks <= encoder.num_blocks:
+        raise ModelError(f"num_blocks must be 1 to {encoder.num_blocks}, the encoder's depth, got {num_blocks}")
+    if num_upscale < 0 or encoder.patch_size % 2**num_upscale:
+        raise ModelError(
+            f"num_upscale {num_upscale} does not fit patches of {encoder.patch_size} pixels: "
+            f"the stride patch / 2^n must be whole"
+        )
