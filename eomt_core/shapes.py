@@ -1,0 +1,209 @@
+"""The architecture that tensor shapes tell, and the shapes that an architecture has: each checks the other."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from eomt_core.card import Architecture
+from eomt_core.errors import ModelError
+from eomt_core.formats import PROBS, Format, name_in_file
+from eomt_core.headers import Shape
+
+_BACKBONE = "encoder.backbone."
+_HEAD_WIDTH = 64  # of every published EoMT
+_BLOCKS_OF_DEPTH = {12: 3, 24: 4, 40: 5}  # of the published sizes S and B, L, g
+_SHOWN = 5
+
+
+def infer_architecture(shapes: Mapping[str, Shape], stated: Mapping[str, Any]) -> Architecture:
+    """Infer the architecture from shapes by own name, and from what is stated where shapes cannot tell.
+
+    Shapes cannot tell the head width (64 unless stated), the epsilon of the norms, whether 2048 positions are 32 x 64
+    or 64 x 32 (square unless stated), and, without the annealing buffer, how many blocks see the queries.
+
+    Args:
+        shapes: by own name.
+        stated: fields of `Architecture` that a configuration states.
+
+    Raises:
+        ModelError: a tensor that everything hangs on is missing, or what is stated contradicts the shapes.
+    """
+    dim, channels, patch = _patches(shapes)
+    hidden = _shape(shapes, f"{_BACKBONE}blocks.0.mlp.fc1.weight", 2)[0]
+    found: dict[str, Any] = {
+        "embed_dim": dim,
+        "depth": _count_blocks(shapes, f"{_BACKBONE}blocks."),
+        "patch_size": patch,
+        "in_channels": channels,
+        "num_queries": _shape(shapes, "q.weight", 2)[0],
+        "num_classes": _shape(shapes, "class_head.weight", 2)[0] - 1,
+        "num_upscale": _count_blocks(shapes, "upscale."),
+        "mlp_hidden": hidden,
+        "swiglu": hidden == 2 * _shape(shapes, f"{_BACKBONE}blocks.0.mlp.fc2.weight", 2)[1],
+        "layer_scale": any(name.endswith((".ls1.gamma", ".ls2.gamma")) for name in shapes),
+    }
+    found |= _prefix(shapes, stated)
+    found |= _positions(shapes, found, stated)
+    found["num_blocks"] = _num_blocks(shapes, found["depth"], stated)
+    found["num_heads"] = stated.get("num_heads") or _num_heads(dim)
+    _check_stated(found, stated)
+    return Architecture(**found, norm_eps=stated.get("norm_eps", 1e-6))
+
+
+def expected_shapes(architecture: Architecture) -> dict[str, Shape]:
+    """Return the shape of every tensor that a model of this architecture has, by own name."""
+    a, dim = architecture, architecture.embed_dim
+    shapes: dict[str, Shape] = {
+        f"{_BACKBONE}pos_embed": (1, a.pos_rows, dim),
+        f"{_BACKBONE}patch_embed.proj.weight": (dim, a.in_channels, a.patch_size, a.patch_size),
+        f"{_BACKBONE}patch_embed.proj.bias": (dim,),
+        **_norm(f"{_BACKBONE}norm", dim),
+        "q.weight": (a.num_queries, dim),
+        **_linear("class_head", a.num_classes + 1, dim),
+        PROBS: (a.num_blocks,),
+    }
+    if a.cls_token:
+        shapes[f"{_BACKBONE}cls_token"] = (1, 1, dim)
+    if a.num_registers:
+        shapes[f"{_BACKBONE}reg_token"] = (1, a.num_registers, dim)
+    for layer in (0, 2, 4):
+        shapes |= _linear(f"mask_head.{layer}", dim, dim)
+    for index in range(a.depth):
+        shapes |= _block_shapes(f"{_BACKBONE}blocks.{index}.", a)
+    for index in range(a.num_upscale):
+        shapes |= _upscale_shapes(f"upscale.{index}.", dim)
+    return shapes
+
+
+def check_shapes(shapes: Mapping[str, Shape], architecture: Architecture, spelling: Format = "own") -> None:
+    """Check that the tensors are exactly those of the architecture; only the annealing buffer may be missing.
+
+    Raises:
+        ModelError: names, in the spelling of the file, what is missing, unexpected or of another shape.
+    """
+    expected = expected_shapes(architecture)
+    missing = [name for name in expected if name not in shapes and name != PROBS]
+    surplus = [name for name in shapes if name not in expected]
+    other = [name for name in expected if name in shapes and shapes[name] != expected[name]]
+    gated = architecture.swiglu
+    if missing:
+        names = [name_in_file(name, spelling, gated=gated) for name in missing]
+        raise ModelError(f"{len(names)} tensors are missing: {_list(names)}")
+    if surplus:
+        names = [name_in_file(name, spelling, gated=gated) for name in surplus]
+        raise ModelError(f"{len(names)} tensors are unexpected: {_list(names)}")
+    if other:
+        raise ModelError(
+            f"{len(other)} tensors have another shape than the rest implies: "
+            + _list([f"{name} is {shapes[name]}, not {expected[name]}" for name in other])
+        )
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
+
+
+def _block_shapes(prefix: str, a: Architecture) -> dict[str, Shape]:
+    dim = a.embed_dim
+    scales = {f"{prefix}ls1.gamma": (dim,), f"{prefix}ls2.gamma": (dim,)}
+    return {
+        **_norm(f"{prefix}norm1", dim),
+        **_linear(f"{prefix}attn.qkv", 3 * dim, dim),
+        **_linear(f"{prefix}attn.proj", dim, dim),
+        **_norm(f"{prefix}norm2", dim),
+        **_linear(f"{prefix}mlp.fc1", a.mlp_hidden, dim),
+        **_linear(f"{prefix}mlp.fc2", dim, a.mlp_hidden // 2 if a.swiglu else a.mlp_hidden),
+        **(scales if a.layer_scale else {}),
+    }
+
+
+def _upscale_shapes(prefix: str, dim: int) -> dict[str, Shape]:
+    convolutions: dict[str, Shape] = {
+        f"{prefix}conv1.weight": (dim, dim, 2, 2),
+        f"{prefix}conv1.bias": (dim,),
+        f"{prefix}conv2.weight": (dim, 1, 3, 3),
+    }
+    return convolutions | _norm(f"{prefix}norm", dim)
+
+
+def _linear(name: str, rows: int, columns: int) -> dict[str, Shape]:
+    return {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
+
+
+def _norm(name: str, dim: int) -> dict[str, Shape]:
+    return {f"{name}.weight": (dim,), f"{name}.bias": (dim,)}
+
+
+def _shape(shapes: Mapping[str, Shape], name: str, rank: int) -> Shape:
+    """Return the shape of a tensor that must be there."""
+    if name not in shapes:
+        raise ModelError(f"tensor {name} is missing")
+    if len(shapes[name]) != rank or 0 in shapes[name]:
+        raise ModelError(f"tensor {name} has shape {shapes[name]}, {rank} axes were expected")
+    return shapes[name]
+
+
+def _patches(shapes: Mapping[str, Shape]) -> tuple[int, int, int]:
+    """Read token width, bands and patch size off the patch embedding."""
+    dim, channels, rows, columns = _shape(shapes, f"{_BACKBONE}patch_embed.proj.weight", 4)
+    if rows != columns:
+        raise ModelError(f"patches of {rows}x{columns} pixels; only square ones are supported")
+    return dim, channels, rows
+
+
+def _count_blocks(shapes: Mapping[str, Shape], prefix: str) -> int:
+    numbers = {name.removeprefix(prefix).partition(".")[0] for name in shapes if name.startswith(prefix)}
+    # A hostile name must not make a model of a billion blocks; beyond four digits it is left to be unexpected.
+    return 1 + max((int(number) for number in numbers if number.isdecimal() and len(number) < 5), default=-1)
+
+
+def _prefix(shapes: Mapping[str, Shape], stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell class and register tokens; unless stated otherwise a class token must be there."""
+    registers = shapes.get(f"{_BACKBONE}reg_token", (1, 0, 0))
+    if len(registers) != 3:
+        raise ModelError(f"tensor {_BACKBONE}reg_token has shape {registers}, 3 axes were expected")
+    return {"cls_token": bool(stated.get("cls_token", True)), "num_registers": registers[1]}
+
+
+def _positions(shapes: Mapping[str, Shape], found: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell the training size, and whether the position table has rows for the prefix tokens."""
+    rows, patch = _shape(shapes, f"{_BACKBONE}pos_embed", 3)[1], found["patch_size"]
+    prefix = int(found["cls_token"]) + found["num_registers"]
+    if "image_size" in stated:
+        size = stated["image_size"]
+        cells = (size[0] // patch) * (size[1] // patch)
+    else:
+        side = math.isqrt(rows) if math.isqrt(rows) ** 2 == rows else math.isqrt(max(0, rows - prefix))
+        size, cells = (side * patch, side * patch), side**2
+    if cells not in (rows, rows - prefix):
+        asked = "x".join(map(str, size)) if "image_size" in stated else "a square"
+        raise ModelError(
+            f"{rows} positions are no grid for {asked} training size with patches of {patch} pixels; "
+            f"state the image_size (rows, columns) in the configuration"
+        )
+    # A table for patches alone comes with register tokens unless a configuration says otherwise; where they are absent
+    # a file has lost them, and would load as another function.
+    if cells == rows and prefix and not found["num_registers"] and "num_registers" not in stated:
+        raise ModelError(f"tensor {_BACKBONE}reg_token is missing")
+    return {"image_size": tuple(size), "no_embed_class": cells == rows}
+
+
+def _num_blocks(shapes: Mapping[str, Shape], depth: int, stated: Mapping[str, Any]) -> int:
+    if PROBS in shapes:
+        return _shape(shapes, PROBS, 1)[0]
+    number = stated.get("num_blocks") or _BLOCKS_OF_DEPTH.get(depth)
+    if number is None:
+        raise ModelError(f"{PROBS} is missing, and no configuration states num_blocks for an encoder of depth {depth}")
+    return int(number)
+
+
+def _num_heads(dim: int) -> int:
+    if dim % _HEAD_WIDTH:
+        raise ModelError(f"token width {dim} is no multiple of {_HEAD_WIDTH}: state the number of attention heads")
+    return dim // _HEAD_WIDTH
+
+
+def _check_stated(found: Mapping[str, Any], stated: Mapping[str, Any]) -> None:
+    for name, value in stated.items():
+        if name in found and found[name] != value:
+            raise ModelError(f"the configuration states {name} {value}, the weights have {found[name]}")

@@ -1,0 +1,89 @@
+"""Tiny models with weights that make every mistake visible, in every spelling."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from eomt_core.card import Architecture
+from eomt_core.shapes import expected_shapes
+
+State = dict[str, Tensor]
+
+TINY = Architecture(
+    embed_dim=64,
+    depth=4,
+    num_heads=1,
+    patch_size=16,
+    image_size=(64, 64),
+    in_channels=3,
+    num_queries=5,
+    num_classes=7,
+    num_blocks=2,
+    num_upscale=2,
+    num_registers=4,
+    cls_token=True,
+    no_embed_class=True,
+    swiglu=False,
+    mlp_hidden=256,
+    layer_scale=True,
+)
+
+
+def perturb(name: str, weight: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw a weight of some effect: gains near 0.35 and 1, everything else noise; mask logits reach 7 to 9."""
+    noise = torch.rand(weight.shape, generator=generator) - 0.5
+    if name.endswith(("gamma", "lambda1")):
+        return 0.35 + 0.3 * noise
+    if "norm" in name and name.endswith("weight"):
+        return 1 + noise
+    return noise * (2 / weight[0].numel() ** 0.5 if weight.ndim > 1 else 1)
+
+
+@pytest.fixture
+def tiny() -> Callable[..., Architecture]:
+    """Make the architecture of a tiny model, with changes."""
+    return lambda **changes: Architecture(**(asdict(TINY) | changes))
+
+
+@pytest.fixture
+def make_state() -> Callable[..., State]:
+    """Draw the weights of an architecture, by own name, with masks off."""
+
+    def make(architecture: Architecture = TINY, seed: int = 0) -> State:
+        generator = torch.Generator().manual_seed(seed)
+        shapes = expected_shapes(architecture)
+        state = {name: perturb(name, torch.empty(shape), generator) for name, shape in shapes.items()}
+        return state | {"attn_mask_probs": torch.zeros(architecture.num_blocks)}
+
+    return make
+
+
+@pytest.fixture
+def make_huggingface() -> Callable[..., Any]:
+    """Make a small EoMT of the transformers library: 160 x 160, 20 queries, 3 of 5 blocks, 7 classes, heads of 32."""
+    transformers = pytest.importorskip("transformers", reason="transformers is the oracle of this test")
+
+    def make(probs: tuple[float, ...] = (0.0, 0.0, 0.0), **changes: object) -> Any:
+        sizes = {"hidden_size": 64, "num_hidden_layers": 5, "num_attention_heads": 2, "image_size": 160}
+        counts = {"num_queries": 20, "num_blocks": 3, "num_labels": 7, "patch_size": 16}
+        model = transformers.EomtForUniversalSegmentation(transformers.EomtConfig(**(sizes | counts | changes)))
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                weight.copy_(perturb(name, weight, generator))
+            model.attn_mask_probs.copy_(torch.tensor(probs))
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture
+def huggingface_directory(make_huggingface: Callable[..., Any], tmp_path: Path) -> Path:
+    """A directory as `save_pretrained` writes it."""
+    make_huggingface().save_pretrained(tmp_path / "hf")
+    return tmp_path / "hf"
