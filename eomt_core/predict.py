@@ -1,0 +1,227 @@
+"""A model at work on one device: raw pixels in, what the store keeps out.
+
+Only what is kept crosses the bus: pixels go up as they are in the file, the queries are folded into class scores and
+quantised on the device.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from eomt_core.checkpoint import load_model
+from eomt_core.errors import ModelError
+from eomt_core.outputs import QueryMasks
+from eomt_core.postprocess import fold_scores, semantic_scores
+
+log = logging.getLogger(__name__)
+
+SCORE_UNIT = 1024
+"""The code of a score of 1. Scores are sums over queries and may pass 1; 65535 ends the scale at 64."""
+
+LOGIT_UNIT = 16
+"""Steps per unit of mask logit in a query record's uint8 codes, which reach from -8 to just below 8."""
+
+KEEP = 0.05
+"""A query whose best class is below this probability is not kept: far below any threshold that is of use."""
+
+
+Scaling = tuple[Sequence[float], Sequence[float]]
+
+AUTO_BATCH = 16
+"""Tiles per forward on an accelerator; on a CPU a batch brings nothing but memory."""
+
+
+class Queries(NamedTuple):
+    """The queries of one tile that are kept, best first.
+
+    Attributes:
+        masks: (Q, h, w), uint8 codes or float16 logits; rows beyond the kept queries are 0.
+        class_probs: (Q, K + 1), softmax over the classes, the last one "no object".
+        kept: How many they are.
+    """
+
+    masks: NDArray[np.uint8] | NDArray[np.float16]
+    class_probs: NDArray[np.float32]
+    kept: int
+
+
+class Predictor:
+    """A model on its device, fed with fixed-size batches.
+
+    Args:
+        model: Called with (B, C, H, W) in [0, 1], gives QueryMasks.
+        device: Where it runs.
+        precision: fp32, bf16 or fp16: the autocast of the forward; everything after it is fp32.
+        scaling: Per band, the bytes that become 0 and those that become 1.
+        batch_size: Tiles per forward; halved when the device is full.
+    """
+
+    def __init__(
+        self, model: nn.Module, device: torch.device, precision: str, scaling: Scaling, batch_size: int
+    ) -> None:
+        self.device = device
+        self.model = model.eval().to(device)
+        self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        self.low, self.high = (torch.tensor(values, device=device).reshape(1, -1, 1, 1) for values in scaling)
+        self.batch_size = batch_size
+
+    def scores(self, pixels: NDArray[np.generic]) -> NDArray[np.uint16]:
+        """Class scores as codes, (B, K, h, w), of pixels (B, C, H, W): bytes, or float32 in [0, 1]."""
+        parts = [_score_codes(masks)[:count] for masks, count in self._forward(pixels)]
+        return np.concatenate(parts)
+
+    def queries(self, pixels: NDArray[np.generic], exact: bool) -> list[Queries]:
+        """Query records of pixels (B, C, H, W), bytes or float32 in [0, 1]; `exact` keeps all, as float16 logits."""
+        pack = _exact_queries if exact else _kept_queries
+        return [pack(masks, i) for masks, count in self._forward(pixels) for i in range(count)]
+
+    def _forward(self, pixels: NDArray[np.generic]) -> Iterator[tuple[QueryMasks, int]]:
+        """Query masks batch by batch, and how many of each batch are real; the rest pads it to its fixed shape."""
+        start = 0
+        while start < len(pixels):
+            part = pixels[start : start + self.batch_size]
+            masks = self._try(part)
+            if masks is None:
+                self._halve()
+                continue
+            yield masks, len(part)
+            start += len(part)
+
+    def _try(self, part: NDArray[np.generic]) -> QueryMasks | None:
+        """One padded forward, or None when the device is full.
+
+        The exception must be left before memory is freed: its traceback keeps the tensors alive.
+        """
+        padded = np.concatenate([part, np.repeat(part[-1:], self.batch_size - len(part), axis=0)])
+        try:
+            return self._run(torch.from_numpy(padded))
+        except torch.OutOfMemoryError:
+            return None
+
+    @torch.inference_mode()
+    def _run(self, pixels: Tensor) -> QueryMasks:
+        unit = pixels.to(self.device)
+        if unit.dtype == torch.uint8:
+            unit = ((unit.float() - self.low) / (self.high - self.low)).clamp(0, 1)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            masks: QueryMasks = self.model(unit)
+        return masks
+
+    def _halve(self) -> None:
+        if self.batch_size == 1:
+            raise ModelError(
+                f"--batch-size 1: {self.device} has too little memory for one tile; take a smaller --tile-size"
+            )
+        self.batch_size //= 2
+        torch.cuda.empty_cache()
+        log.warning("%s is full: going on with batches of %d", self.device, self.batch_size)
+
+
+@torch.inference_mode()
+def _score_codes(masks: QueryMasks) -> NDArray[np.uint16]:
+    codes = (fold_scores(masks) * SCORE_UNIT).round().clamp(max=65535)
+    return codes.to(torch.int32).cpu().numpy().astype(np.uint16)
+
+
+@torch.inference_mode()
+def _exact_queries(masks: QueryMasks, index: int) -> Queries:
+    """All queries in the model's own order."""
+    probs = masks.class_logits[index].float().softmax(-1)
+    return Queries(masks.mask_logits[index].half().cpu().numpy(), probs.cpu().numpy(), len(probs))
+
+
+@torch.inference_mode()
+def _kept_queries(masks: QueryMasks, index: int) -> Queries:
+    """The queries above KEEP, by falling score and then by their first pixel: an order that no batch changes."""
+    probs = masks.class_logits[index].float().softmax(-1)
+    score = (probs[:, :-1].amax(-1) * 255).round()
+    codes = ((masks.mask_logits[index].float() * LOGIT_UNIT).round() + 128).clamp(0, 255).to(torch.uint8)
+    first = (codes.flatten(1) > 128).to(torch.uint8).argmax(1)
+    kept = torch.nonzero(probs[:, :-1].amax(-1) >= KEEP)[:, 0].cpu().numpy()
+    order = kept[np.lexsort((kept, first.cpu().numpy()[kept], -score.cpu().numpy()[kept]))]
+    masks_kept, probs_kept = np.zeros(codes.shape, np.uint8), np.zeros(probs.shape, np.float32)
+    masks_kept[: len(order)] = codes.cpu().numpy()[order]
+    probs_kept[: len(order)] = probs.cpu().numpy()[order]
+    return Queries(masks_kept, probs_kept, len(order))
+
+
+def stored_scores(
+    masks: NDArray[np.float16], class_probs: NDArray[np.float32], size: tuple[int, int], rows: slice
+) -> NDArray[np.float32]:
+    """Class scores at full resolution, (rows, W, K), of some pixel rows of a tile of H x W, from its query record.
+
+    Masks are (Q, h, w) logits, class_probs (Q, K + 1).
+    """
+    # The softmax of log-probabilities is the probabilities.
+    classes = torch.from_numpy(class_probs).clamp(min=torch.finfo(torch.float32).tiny).log()
+    stored = QueryMasks(torch.from_numpy(masks)[None], classes[None], size[0] // masks.shape[1])
+    return semantic_scores(stored, size, rows)[0].numpy()
+
+
+def load_predictor(
+    location: str,
+    base: str | None,
+    *,
+    device: str,
+    precision: str,
+    scaling: Scaling,
+    batch_size: int | None,
+    threads: int,
+) -> Predictor:
+    """Load a model and put it to work.
+
+    Args:
+        location: See `load_model`.
+        base: Likewise.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        precision: `auto`, `fp32`, `bf16` or `fp16`.
+        scaling: See `Predictor`.
+        batch_size: Tiles per forward; None: by the device.
+        threads: Compute threads of this process.
+
+    Raises:
+        ModelError: The model cannot be loaded, or there is no such device.
+    """
+    torch.set_num_threads(threads)
+    place = choose_device(device)
+    model = load_model(location, Path(base) if base else None)
+    return Predictor(
+        model,
+        place,
+        choose_precision(precision, place),
+        scaling,
+        batch_size or (AUTO_BATCH if place.type == "cuda" else 1),
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; `auto` is the first GPU where there is one.
+
+    Raises:
+        ModelError: There is no such device here.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda:0" if count else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ModelError(f"--device {name}: no such device; give auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and (device.index or 0) >= count):
+        raise ModelError(f"--device {name}: this machine has {count} CUDA devices; give auto or cpu")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """`auto`: bf16 on a GPU that has it, fp16 on one that has not, fp32 on a CPU."""
+    if name != "auto":
+        return name
+    if device.type == "cpu":
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
