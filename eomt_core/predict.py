@@ -5,15 +5,16 @@ quantised on the device.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from eomt_core.batch import AUTO_BATCH
 from eomt_core.checkpoint import load_model
 from eomt_core.errors import ModelError
 from eomt_core.outputs import QueryMasks
@@ -31,10 +32,12 @@ KEEP = 0.05
 """A query whose best class is below this probability is not kept: far below any threshold that is of use."""
 
 
-Scaling = tuple[Sequence[float], Sequence[float]]
+HALF = torch.finfo(torch.float16).max
+"""Logits beyond it are as certain as it is."""
 
-AUTO_BATCH = 16
-"""Tiles per forward on an accelerator; on a CPU a batch brings nothing but memory."""
+Answer = TypeVar("Answer")
+
+Scaling = tuple[Sequence[float], Sequence[float]]
 
 
 class Queries(NamedTuple):
@@ -68,39 +71,41 @@ class Predictor:
         self.device = device
         self.model = model.eval().to(device)
         self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-        self.low, self.high = (torch.tensor(values, device=device).reshape(1, -1, 1, 1) for values in scaling)
+        self.low, high = (torch.tensor(values, device=device).reshape(1, -1, 1, 1) for values in scaling)
+        self.span = high - self.low
+        self.span += self.span == 0  # a range may have no width in float32: then all is 0 or 1, not 0 / 0
         self.batch_size = batch_size
 
     def scores(self, pixels: NDArray[np.generic]) -> NDArray[np.uint16]:
         """Class scores as codes, (B, K, h, w), of pixels (B, C, H, W): bytes, or float32 in [0, 1]."""
-        parts = [_score_codes(masks)[:count] for masks, count in self._forward(pixels)]
-        return np.concatenate(parts)
+        return np.concatenate(list(self._answers(pixels, _score_codes)))
 
     def queries(self, pixels: NDArray[np.generic], exact: bool) -> list[Queries]:
         """Query records of pixels (B, C, H, W), bytes or float32 in [0, 1]; `exact` keeps all, as float16 logits."""
         pack = _exact_queries if exact else _kept_queries
-        return [pack(masks, i) for masks, count in self._forward(pixels) for i in range(count)]
+        answers = self._answers(pixels, lambda masks, count: [pack(masks, index) for index in range(count)])
+        return [queries for answer in answers for queries in answer]
 
-    def _forward(self, pixels: NDArray[np.generic]) -> Iterator[tuple[QueryMasks, int]]:
-        """Query masks batch by batch, and how many of each batch are real; the rest pads it to its fixed shape."""
+    def _answers(self, pixels: NDArray[np.generic], pack: Callable[[QueryMasks, int], Answer]) -> Iterator[Answer]:
+        """What `pack(masks, count)` makes of each batch, whose first `count` tiles are real."""
         start = 0
         while start < len(pixels):
             part = pixels[start : start + self.batch_size]
-            masks = self._try(part)
-            if masks is None:
+            answer = self._try(part, pack)
+            if answer is None:
                 self._halve()
                 continue
-            yield masks, len(part)
+            yield answer
             start += len(part)
 
-    def _try(self, part: NDArray[np.generic]) -> QueryMasks | None:
-        """One padded forward, or None when the device is full.
+    def _try(self, part: NDArray[np.generic], pack: Callable[[QueryMasks, int], Answer]) -> Answer | None:
+        """One forward, padded to the batch's fixed shape, and what is made of it; None when the device is full.
 
         The exception must be left before memory is freed: its traceback keeps the tensors alive.
         """
         padded = np.concatenate([part, np.repeat(part[-1:], self.batch_size - len(part), axis=0)])
         try:
-            return self._run(torch.from_numpy(padded))
+            return pack(self._run(torch.from_numpy(padded)), len(part))
         except torch.OutOfMemoryError:
             return None
 
@@ -108,7 +113,7 @@ class Predictor:
     def _run(self, pixels: Tensor) -> QueryMasks:
         unit = pixels.to(self.device)
         if unit.dtype == torch.uint8:
-            unit = ((unit.float() - self.low) / (self.high - self.low)).clamp(0, 1)
+            unit = ((unit.float() - self.low) / self.span).clamp(0, 1)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             masks: QueryMasks = self.model(unit)
         return masks
@@ -124,22 +129,35 @@ class Predictor:
 
 
 @torch.inference_mode()
-def _score_codes(masks: QueryMasks) -> NDArray[np.uint16]:
-    codes = (fold_scores(masks) * SCORE_UNIT).round().clamp(max=65535)
+def _score_codes(masks: QueryMasks, count: int) -> NDArray[np.uint16]:
+    scores = fold_scores(masks)[:count]
+    _check_numbers(scores)
+    codes = (scores * SCORE_UNIT).round().clamp(max=65535)
     return codes.to(torch.int32).cpu().numpy().astype(np.uint16)
+
+
+def _check_numbers(values: Tensor) -> None:
+    """Raises ModelError where a forward in half precision has left its range: NaN has no code."""
+    if values.isnan().any():
+        raise ModelError("the model's answer is not a number; take --precision fp32, or bf16 on a GPU that has it")
 
 
 @torch.inference_mode()
 def _exact_queries(masks: QueryMasks, index: int) -> Queries:
     """All queries in the model's own order."""
     probs = masks.class_logits[index].float().softmax(-1)
-    return Queries(masks.mask_logits[index].half().cpu().numpy(), probs.cpu().numpy(), len(probs))
+    logits = masks.mask_logits[index].float().clamp(-HALF, HALF).half()
+    _check_numbers(probs)
+    _check_numbers(logits)
+    return Queries(logits.cpu().numpy(), probs.cpu().numpy(), len(probs))
 
 
 @torch.inference_mode()
 def _kept_queries(masks: QueryMasks, index: int) -> Queries:
     """The queries above KEEP, by falling score and then by their first pixel: an order that no batch changes."""
     probs = masks.class_logits[index].float().softmax(-1)
+    _check_numbers(probs)
+    _check_numbers(masks.mask_logits[index])
     score = (probs[:, :-1].amax(-1) * 255).round()
     codes = ((masks.mask_logits[index].float() * LOGIT_UNIT).round() + 128).clamp(0, 255).to(torch.uint8)
     first = (codes.flatten(1) > 128).to(torch.uint8).argmax(1)

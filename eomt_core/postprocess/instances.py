@@ -66,7 +66,7 @@ def _best_pairs(mask_logits: Tensor, probs: Tensor, size: tuple[int, int], top_k
     # Stable sorts, because topk breaks ties differently from device to device.
     pair_probs, pairs = (part[:top_k] for part in probs.flatten().sort(descending=True, stable=True))
     queries, classes = pairs // probs.shape[1], pairs % probs.shape[1]
-    drawn, drawing = queries.unique(return_inverse=True)
+    drawn, drawing = queries.unique(return_inverse=True)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     masks, areas, mean_probs = _outline(mask_logits[drawn], size)
     scores, order = (pair_probs * mean_probs[drawing]).sort(descending=True, stable=True)
     drawing = drawing[order]

@@ -17,7 +17,7 @@ def fold_scores(masks: QueryMasks) -> Tensor:
         (B, K, h, w) float32 at the model's stride. S is not bounded by 1, since masks may overlap.
     """
     mask_probs = masks.mask_logits.float().sigmoid()
-    return _matmul(class_probs(masks).mT, mask_probs.flatten(2)).unflatten(2, mask_probs.shape[2:])
+    return _matmul(class_probs(masks).mT, mask_probs.flatten(2)).reshape(len(mask_probs), -1, *mask_probs.shape[2:])
 
 
 @torch.no_grad()
@@ -59,7 +59,7 @@ def _score_strips(masks: QueryMasks, size: tuple[int, int], rows: range) -> Iter
     """Yield (B, strip, W, K) scores."""
     probs = class_probs(masks)
     for strip, logits in enlarged_strips(masks.mask_logits, size, rows):
-        yield _matmul(logits.sigmoid_().flatten(1, 2), probs).unflatten(1, (len(strip), size[1]))
+        yield _matmul(logits.sigmoid_().flatten(1, 2), probs).reshape(len(logits), len(strip), size[1], -1)
 
 
 def _matmul(left: Tensor, right: Tensor) -> Tensor:
