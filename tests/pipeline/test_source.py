@@ -1,0 +1,214 @@
+"""What a raster may make GDAL open: nothing but what was named, unless that is allowed."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.raster import Reader, open_raster
+
+TILED = {"tiled": True, "blockxsize": 64, "blockysize": 64}
+
+
+def refused(path, words, **options) -> str:
+    """The one line that the raster is refused with."""
+    with pytest.raises(InputError, match=words) as error:
+        open_raster(path, **options)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def read_all(spec):
+    """All pixels and their validity."""
+    with Reader(spec) as reader:
+        return reader.read(spec.grid.window)
+
+
+def vrt(folder: Path, band: str, name="mosaic.vrt", root='rasterXSize="20" rasterYSize="20"') -> Path:
+    """A VRT of one band in that folder."""
+    path = folder / name
+    path.write_text(f"<VRTDataset {root}>{band}</VRTDataset>")
+    return path
+
+
+def simple(source: str, extra="", band='dataType="Byte" band="1"') -> str:
+    """A band with one simple source."""
+    return (
+        f"<VRTRasterBand {band}><SimpleSource>{source}<SourceBand>1</SourceBand>"
+        '<SrcRect xOff="0" yOff="0" xSize="20" ySize="20"/>'
+        f'<DstRect xOff="0" yOff="0" xSize="20" ySize="20"/>{extra}</SimpleSource></VRTRasterBand>'
+    )
+
+
+BESIDE = '<SourceFilename relativeToVRT="1">part?#&amp; 1.tif</SourceFilename>'
+RAW = (
+    '<VRTRasterBand dataType="Byte" band="1" subClass="VRTRawRasterBand"><SourceFilename>/etc/hostname</SourceFilename>'
+    "<ImageOffset>0</ImageOffset><PixelOffset>1</PixelOffset><LineOffset>1</LineOffset></VRTRasterBand>"
+)
+
+
+@pytest.fixture
+def part(make_raster) -> Path:
+    """A raster for a VRT to name, with a name that is hard to quote."""
+    return make_raster("part?#& 1.tif", (1, 20, 20))
+
+
+def test_a_vrt_is_read_only_where_that_is_allowed(part):
+    """With --allow-vrt its pixels are those of its source."""
+    path = vrt(part.parent, simple(BESIDE))
+    refused(path, "is a VRT.*--allow-vrt", needed=1)
+    spec = open_raster(path, needed=1, allow_vrt=True)
+    np.testing.assert_array_equal(read_all(spec).pixels, read_all(open_raster(part, needed=1)).pixels)
+    assert [Path(stamp.path).name for stamp in spec.stamps] == ["mosaic.vrt", "part?#& 1.tif"]
+
+
+@pytest.mark.parametrize("name", ["a.vrt", "a.tif"])
+def test_a_raw_band_reads_no_file_of_the_machine(tmp_path, name):
+    """Neither with nor without leave, and whatever the file is called."""
+    path = vrt(tmp_path, RAW, name)
+    refused(path, "is a VRT", needed=1)
+    refused(path, "subClass='VRTRawRasterBand'.*only simple and complex", needed=1, allow_vrt=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (simple(BESIDE, band='dataType="Byte" band="1" subClass="VRTDerivedRasterBand"'), "subClass"),
+        (simple(BESIDE, band='dataType="Byte" band="1" subclass="VRTRawRasterBand"'), "subclass"),
+        (simple(BESIDE, band='dataType="Byte" band="1" PixelFunctionType="x"'), "PixelFunctionType"),
+        (simple(BESIDE).replace("SimpleSource", "KernelFilteredSource"), "<KernelFilteredSource>"),
+        (simple(BESIDE).replace("Source>", "source>"), "<Simplesource>"),
+        (simple(BESIDE, "<OpenOptions><OOI key='x'>y</OOI></OpenOptions>"), "<OpenOptions>"),
+        (simple("", "<SourceBand SourceFilename='/etc/hostname'>1</SourceBand>"), "SourceFilename='/etc/hostname'"),
+        (simple("<SourceFilename>/etc/hostname</SourceFilename>"), "no file below the VRT's folder"),
+        (simple('<SourceFilename relativeToVRT="1">../../etc/hostname</SourceFilename>'), "missing|no file below"),
+        (simple('<SourceFilename relativeToVRT="1">link.tif</SourceFilename>'), "no file below the VRT's folder"),
+        (simple('<SourceFilename relativeToVRT="1">gone.tif</SourceFilename>'), "is missing"),
+        (simple('<SourceFilename relativeToVRT="1">text.tif</SourceFilename>'), "is no raster"),
+        (simple('<SourceFilename relativeToVRT="1">nested.tif</SourceFilename>'), "is VRT"),
+        (simple("<SourceFilename>/vsicurl/http://127.0.0.1/a.tif</SourceFilename>"), "other hosts"),
+        (simple("<SourceFilename>http://127.0.0.1/a.tif</SourceFilename>"), "other hosts"),
+        (simple("<SourceFilename>/vsizip/a.zip/a.tif</SourceFilename>"), "other hosts or archives"),
+        ("<GDALWarpOptions/>", "<GDALWarpOptions>"),
+        ("<PansharpeningOptions/>", "<PansharpeningOptions>"),
+        ("<VRTRasterBand>", "no well-formed VRT"),
+    ],
+)
+def test_a_vrt_that_could_reach_out_is_refused(part, content, words):
+    """Other files, other hosts, code, and spellings that GDAL takes for the same."""
+    (part.parent / "link.tif").symlink_to("/etc/hostname")
+    (part.parent / "text.tif").write_text("plain text")
+    vrt(part.parent, simple(BESIDE), "nested.tif")
+    refused(vrt(part.parent, content), words, needed=1, allow_vrt=True)
+
+
+def test_entities_are_refused(part):
+    """Ten lines of them may expand to gigabytes."""
+    path = vrt(part.parent, simple(BESIDE))
+    path.write_text('<!DOCTYPE x [<!ENTITY a "b">]>' + path.read_text())
+    refused(path, "document type or entities", needed=1, allow_vrt=True)
+
+
+def test_sources_of_a_vrt_are_checked_like_inputs(make_raster, tmp_path):
+    """A truncated source and one with blocks too large are found before the start."""
+    source = make_raster("part.tif", (1, 200, 200), **TILED)
+    path = vrt(tmp_path, simple('<SourceFilename relativeToVRT="1">part.tif</SourceFilename>'))
+    refused(path, "part.tif: one of its blocks decodes to 4096 bytes", needed=1, allow_vrt=True, max_block_bytes=4000)
+    source.write_bytes(source.read_bytes()[:-50])
+    refused(path, "part.tif: cut short", needed=1, allow_vrt=True)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["https://example.invalid/a.tif", "/vsicurl/http://127.0.0.1/a.tif", "s3://bucket/a.tif", "/vsis3/bucket/a.tif"],
+)
+def test_other_hosts_need_leave(name):
+    """A path from a list or a form may be anybody's."""
+    refused(name, "another host; allow it with --allow-remote")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["/vsizip/a.zip/a.tif", "zip://a.zip!a.tif", "/vsimem/a.tif", "file:///a.tif", "/vsistdin/", "ftp://h/a.tif"],
+)
+def test_archives_and_other_schemes_are_not_read(name):
+    """With or without leave for other hosts."""
+    refused(name, "only files and http", allow_remote=True)
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254", "0xa9fea9fe", "2852039166", "[fe80::1]", "u:p@169.254.169.254:80"])
+def test_the_addresses_of_a_cloud_machine_are_never_asked(host):
+    """They hand out credentials."""
+    refused(f"http://{host}/latest/meta-data", "this machine's cloud", allow_remote=True)
+
+
+def test_inline_xml_is_no_path(tmp_path):
+    """GDAL would take the text itself for a VRT."""
+    refused(f"<VRTDataset rasterXSize='9' rasterYSize='9'>{RAW}</VRTDataset>", "cannot be read", allow_vrt=True)
+
+
+def test_secrets_of_an_address_are_not_shown():
+    """Neither the password nor the signature gets into a log."""
+    text = refused("https://user:pass@example.invalid/a.tif?X-Amz-Signature=secret", "example.invalid/a.tif: is on")
+    assert "pass" not in text
+    assert "secret" not in text
+
+
+SERVER = """
+import http.server, os, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_HEAD(self, body=False):
+        content = open("." + self.path, "rb").read() if os.path.exists("." + self.path) else b""
+        start, _, stop = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
+        part = content[int(start) : int(stop or len(content)) + 1]
+        self.send_response(206 if "Range" in self.headers else 200 if content else 404)
+        self.send_header("Content-Range", f"bytes {start}-{int(start) + len(part) - 1}/{len(content)}")
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        self.wfile.write(part * body)
+    def do_GET(self):
+        self.do_HEAD(body=True)
+    def log_message(self, *args):
+        print(self.path, file=sys.stderr, flush=True)
+server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A web server on loopback over the test's folder, and the file with the paths that it was asked for.
+
+    A process of its own: GDAL's requests would wait for this one's threads.
+    """
+    log = tmp_path / "asked"
+    with log.open("w") as errors:
+        server = subprocess.Popen([sys.executable, "-c", SERVER], cwd=tmp_path, stdout=subprocess.PIPE, stderr=errors)
+    with server:
+        yield f"http://127.0.0.1:{int(server.stdout.readline())}", log
+        server.kill()
+
+
+def test_a_raster_on_another_host_reads_like_a_file(make_raster, served):
+    """With leave, and without asking for sidecars."""
+    path = make_raster("a.tif", (3, 40, 50), "EPSG:32633")
+    address, log = served
+    spec = open_raster(f"{address}/a.tif", allow_remote=True)
+    np.testing.assert_array_equal(read_all(spec).pixels, read_all(open_raster(path)).pixels)
+    assert set(log.read_text().split()) == {"/a.tif"}
+
+
+def test_no_request_is_made_without_leave(make_raster, served, tmp_path):
+    """Not by a VRT in disguise, and not by a mask file beside a raster that is one."""
+    address, log = served
+    url = f"<SourceFilename>/vsicurl/{address}/a.tif</SourceFilename>"
+    refused(vrt(tmp_path, simple(url), "b.tif"), "is a VRT", needed=1)
+    path = make_raster("a.tif", (1, 20, 20))
+    shutil.copy(vrt(tmp_path, simple(url)), tmp_path / "a.tif.msk")
+    read_all(open_raster(path, needed=1))
+    assert log.read_text() == ""
