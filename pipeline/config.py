@@ -1,0 +1,146 @@
+"""The choices of a run, as a user states them, checked when they are made."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from pipeline.errors import UsageError
+
+Device = str
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+def parse_tile_size(text: str) -> tuple[int, int]:
+    """Rows and columns from `640` or `640x896`.
+
+    Raises:
+        UsageError: Anything else.
+    """
+    match = re.fullmatch(r"(\d+)(?:[x,](\d+))?", text.strip())
+    if not match:
+        raise UsageError(f"--tile-size {text}: give pixels, as 640, or rows x columns, as 640x896")
+    rows = int(match[1])
+    return rows, int(match[2] or rows)
+
+
+def overlap_pixels(text: str, tile: int) -> int:
+    """Pixels from `128` (pixels), `0.25` (of the tile) or `25%`, not yet rounded to the lattice.
+
+    Raises:
+        UsageError: Neither form, or not less than the tile.
+    """
+    match = re.fullmatch(r"(\d+)|(\d*\.\d+)|(\d+(?:\.\d+)?)%", text.strip())
+    if not match:
+        raise UsageError(f"--overlap {text}: give pixels (128), a ratio (0.25) or a percentage (25%)")
+    pixels, ratio, percent = match.groups()
+    value = int(pixels) if pixels else round(tile * (float(ratio) if ratio else float(percent) / 100))
+    if value >= tile:
+        raise UsageError(f"--overlap {text}: {value} pixels must be less than the tile size ({tile})")
+    return value
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes from `8GB`, `512MiB` or a plain number.
+
+    Raises:
+        UsageError: Anything else.
+    """
+    units = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]I?)?B?", text.strip().upper())
+    if not match:
+        raise UsageError(f"{text}: give a size such as 8GB, 512MiB or 1000000000")
+    return int(float(match[1]) * units[match[2] or ""])
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What a run is to do. Values left at None are decided by the model's card, the raster or the computer.
+
+    Attributes:
+        model: A directory, a weight file or a hub id.
+        base: The weights that a model of differences is relative to.
+        task: `semantic`; None: the first the card lists.
+        tile_size: Rows and columns of a tile; None: the model's training size.
+        overlap: Pixels, ratio or percentage, as text.
+        bands: 1-based comma list or names; None: the card's, else the first ones.
+        scale: `auto`, or raw values that become 0 and 1: `LO,HI`, or one pair per band separated by `;`.
+        nodata: A value, or `none`; None: the file's.
+        exact: Keep all queries and follow the reference's order at full resolution.
+        precision: Of the forward.
+        tile_block: Tiles per side of a tile block.
+        score_threshold: A pixel whose confidence is below it is unlabelled.
+        zarr_format: Of the mosaic.
+        chunk: Pixels a side of its chunks.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`.
+        batch_size: Tiles per forward; None: by the device.
+        readers: Reader threads per worker.
+        workers: Worker processes on this machine; 0: in this process.
+        scheduler: Address of a running Dask scheduler.
+        scheduler_file: File with that address.
+        max_memory: Bytes that the whole run may take on this machine; None: 80 % of what there is.
+        overwrite: Start afresh where a run is already.
+        keep_store: Keep the per-tile records when finished.
+        subdataset: The image of a TIFF with several, from 1.
+        allow_vrt: Accept inputs that name other files.
+        max_block_bytes: Refuse rasters with larger decoded blocks.
+    """
+
+    model: str
+    base: str | None = None
+    task: str | None = None
+    tile_size: tuple[int, int] | None = None
+    overlap: str = "0.25"
+    bands: str | None = None
+    scale: str = "auto"
+    nodata: str | None = None
+    exact: bool = False
+    precision: Precision = "auto"
+    tile_block: int = 8
+    score_threshold: float = 0.0
+    zarr_format: Literal[2, 3] = 2
+    chunk: int = 1024
+    device: Device = "auto"
+    batch_size: int | None = None
+    readers: int = 2
+    workers: int = 0
+    scheduler: str | None = None
+    scheduler_file: str | None = None
+    max_memory: int | None = None
+    overwrite: bool = False
+    keep_store: bool = True
+    subdataset: int | None = None
+    allow_vrt: bool = False
+    max_block_bytes: int = 256 * 2**20
+
+    def __post_init__(self) -> None:
+        self._check_numbers()
+        self._check_words()
+        self._check_cluster()
+
+    def _check_numbers(self) -> None:
+        for name, lowest in (("tile_block", 1), ("chunk", 16), ("readers", 1), ("workers", 0)):
+            _at_least(name, getattr(self, name), lowest)
+        for name in ("batch_size", "subdataset"):
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), 1)
+        if not 0 <= self.score_threshold <= 1:
+            raise UsageError(f"--score-threshold {self.score_threshold}: give a value from 0 to 1")
+
+    def _check_words(self) -> None:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise UsageError(f"--device {self.device}: give auto, cpu, cuda or cuda:N")
+        if self.precision not in get_args(Precision):
+            raise UsageError(f"--precision {self.precision}: give one of {', '.join(get_args(Precision))}")
+        if self.zarr_format not in (2, 3):
+            raise UsageError(f"--zarr-format {self.zarr_format}: give 2 or 3")
+
+    def _check_cluster(self) -> None:
+        if self.scheduler and self.scheduler_file:
+            raise UsageError("--scheduler and --scheduler-file both name a scheduler; give one of them")
+        if self.workers and (self.scheduler or self.scheduler_file):
+            raise UsageError("--workers starts workers on this machine; it does not go with --scheduler")
+
+
+def _at_least(name: str, value: int, lowest: int) -> None:
+    if value < lowest:
+        raise UsageError(f"--{name.replace('_', '-')} {value}: give at least {lowest}")

@@ -1,0 +1,232 @@
+"""The run folder: what is to be done, what is done, and who is at it.
+
+A block's record is written after its objects are on disk, so a record never promises more than is there. It names the
+objects with length and crc32c, and carries the fingerprint of what they depend on: records of another run do not count.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self, TextIO
+
+import google_crc32c
+
+from pipeline.errors import OutputError
+from pipeline.shards import sync
+from pipeline.spec import RunSpec, read_spec
+
+Step = Literal["infer", "render"]
+
+STALE_SECONDS = 3600
+"""A file that was begun and not touched for so long is nobody's any more."""
+
+
+@dataclass(frozen=True)
+class BlockRecord:
+    """What one task did: below 1 kB, also what it returns to the driver.
+
+    Attributes:
+        block: The block's name.
+        step: Which task.
+        fingerprint: Of everything the objects depend on.
+        pixels: Pixels that this block answers for.
+        tiles: Tiles inferred; 0 for a render.
+        seconds: Where the time went, by part.
+        batch_size: In the end.
+        objects: Path relative to the run folder, length and crc32c of each.
+    """
+
+    block: str
+    step: Step
+    fingerprint: str
+    pixels: int
+    tiles: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    batch_size: int = 0
+    objects: tuple[tuple[str, int, int], ...] = ()
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what was written; ValueError, KeyError or TypeError where it is torn or something else."""
+        fields = json.loads(text)
+        objects = tuple((str(path), int(size), int(crc)) for path, size, crc in fields["objects"])
+        return cls(**{**fields, "objects": objects})
+
+
+class Journal:
+    """One run's folder.
+
+    Args:
+        folder: `masks.run` beside `masks.zarr`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def of(cls, output: Path) -> Self:
+        """The journal that belongs to a mosaic."""
+        return cls(output.with_suffix(".run"))
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run was begun here."""
+        return (self.folder / "run.json").exists()
+
+    def spec(self) -> RunSpec:
+        """The run that was begun here.
+
+        Raises:
+            OutputError: The folder holds something else.
+        """
+        try:
+            return read_spec(self.folder)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise OutputError(
+                f"{self.folder}/run.json is not a run of this version ({error}); take another --out or --overwrite"
+            ) from error
+
+    def begin(self, spec: RunSpec) -> None:
+        """Write the run spec, whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / "run.json", spec.to_json())
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the folder is a run's: it holds a run spec, or nothing but what one leaves that never began."""
+        return self.exists or (self.folder.is_dir() and all(map(_of_no_run_yet, self.folder.iterdir())))
+
+    @property
+    def complete(self) -> bool:
+        """Whether all was done, and nothing has been begun since."""
+        return (self.folder / "COMPLETE").exists()
+
+    def reopen(self) -> None:
+        """Something is about to be done: the run is not complete any more."""
+        (self.folder / "COMPLETE").unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Drop all that was done; the run spec goes last, so that what is left of a kill is still known as a run."""
+        self.reopen()
+        for name in ("records", "store"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        for name in ("report.json", "run.json"):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def drop_store(self) -> None:
+        """Delete the per-tile records."""
+        shutil.rmtree(self.folder / "store", ignore_errors=True)
+
+    def records(self, step: Step, fingerprint: str) -> Iterator[BlockRecord]:
+        """The done records of a step that count: right fingerprint, and objects of the recorded length are there."""
+        folder = self.folder / "records" / step
+        for path in sorted(folder.glob("*.json")) if folder.exists() else ():
+            record = self.find(step, path.stem, fingerprint)
+            if record:
+                yield record
+
+    def find(self, step: Step, block: str, fingerprint: str) -> BlockRecord | None:
+        """The done record of one block, if it counts."""
+        record = self._read(self._path(step, block))
+        if record is None or (record.step, record.block, record.fingerprint) != (step, block, fingerprint):
+            return None
+        return record if all(map(self._stands, record.objects)) else None
+
+    def drop(self, step: Step) -> None:
+        """Forget what a step has done."""
+        self.reopen()
+        shutil.rmtree(self.folder / "records" / step, ignore_errors=True)
+
+    def commit(self, record: BlockRecord, objects: Iterable[Path]) -> BlockRecord:
+        """Make a block's objects durable, then say so."""
+        entries = tuple(self._entry(path) for path in objects)
+        done = BlockRecord(**{**asdict(record), "objects": entries})
+        write_atomically(self._path(record.step, record.block), json.dumps(asdict(done)))
+        return done
+
+    def _entry(self, path: Path) -> tuple[str, int, int]:
+        sync(path)
+        sync(path.parent)
+        return os.path.relpath(path, self.folder), path.stat().st_size, checksum(path)
+
+    def _stands(self, entry: tuple[str, int, int]) -> bool:
+        try:
+            return (self.folder / entry[0]).stat().st_size == entry[1]
+        except OSError:
+            return False
+
+    def _path(self, step: Step, block: str) -> Path:
+        return self.folder / "records" / step / f"{block}.json"
+
+    def _read(self, path: Path) -> BlockRecord | None:
+        try:
+            return BlockRecord.from_json(path.read_text())
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process; the system lets go of it however the process ends.
+
+        Raises:
+            OutputError: Another process holds it, or the folder cannot be made.
+        """
+        with self._lock_file() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise OutputError(
+                    f"{self.folder} is in use by another run; wait for it or take another --out"
+                ) from error
+            yield
+
+    def _lock_file(self) -> TextIO:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return (self.folder / "run.lock").open("a")
+        except OSError as error:
+            raise OutputError(f"{self.folder}: cannot be written ({error.strerror}); take another --out") from error
+
+    def sweep(self) -> None:
+        """Delete what killed tasks were writing, once it is too old to be anyone's work."""
+        for path in list(self.folder.rglob("*.partial")):
+            with suppress(OSError):  # another process may have been faster
+                if path.is_file() and time.time() - path.stat().st_mtime > STALE_SECONDS:
+                    path.unlink()
+
+    def note(self, name: str, content: dict[str, Any]) -> None:
+        """Write a JSON file of figures into the run folder."""
+        write_atomically(self.folder / name, json.dumps(content, indent=1))
+
+
+def _of_no_run_yet(path: Path) -> bool:
+    return path.name == "run.lock" or path.match("run.json.*.partial")
+
+
+def checksum(path: Path) -> int:
+    """crc32c of a file."""
+    crc = 0
+    with path.open("rb") as file:
+        while piece := file.read(2**20):
+            crc = google_crc32c.extend(crc, piece)
+    return crc
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file that is either whole and on disk or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Not the process's number, which another machine may have too.
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    with partial.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    sync(path.parent)
