@@ -1,0 +1,167 @@
+"""The bill before the order: memory and disk that a run takes, computed from its plan.
+
+The terms are those of the code: what a reader holds, what a batch holds, what a block's blended scores hold. The fixed
+parts were measured on the process itself (see the constants). All figures are bytes.
+"""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from eomt_core.batch import AUTO_BATCH
+from pipeline.cluster import cores
+from pipeline.config import RunConfig
+from pipeline.errors import UsageError
+from pipeline.source import CACHE_BYTES
+from pipeline.spec import RunSpec
+
+MIB = 2**20
+
+DRIVER = 120 * MIB
+"""Interpreter, numpy, rasterio, zarr, dask with its scheduler: resident before any torch (96 MiB, and 17 of dask)."""
+
+TORCH = 690 * MIB
+"""What importing torch and timm adds to a process that infers (680 MiB with the build for CUDA)."""
+
+CUDA_CONTEXT = 600 * MIB
+"""Host memory of a CUDA context."""
+
+SLACK = 1.5
+"""What the allocator keeps between tasks, on top of what they use at a time (1.45 seen)."""
+
+TOKEN_COPIES = 12
+"""Copies of the token features alive at a block's widest: the MLP's fourfold layer, queries, keys, values, sums."""
+
+CELL_COPIES = 3
+"""Copies of the upscaled features alive at once: in and out of a convolution and its scratch space (2.5 to 3 seen)."""
+
+DISK_MARGIN = 0.1
+"""Part of the estimate by which compressed records may pass it."""
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What a run takes on this machine.
+
+    Attributes:
+        memory: All processes together, at the peak.
+        inference: Of which one process that infers, beyond its fixed part.
+        rendering: Of which one process that renders, beyond its fixed part.
+        store: Disk for the per-tile records, at most.
+        mosaic: Disk for the mosaic before compression.
+    """
+
+    memory: int
+    inference: int
+    rendering: int
+    store: int
+    mosaic: int
+
+
+def bill(spec: RunSpec, *, batch_size: int, readers: int, workers: int, threads: int, cuda: bool) -> Bill:
+    """The bill of a run.
+
+    Args:
+        spec: The run.
+        batch_size: Tiles per forward.
+        readers: Reader threads per worker.
+        workers: Worker processes; 0: all in this process.
+        threads: Blocks that a process renders at a time.
+        cuda: Whether the processes that infer use a GPU.
+    """
+    work = _reading(spec, readers) + batch_size * _forward(spec)
+    infer = spec.model.weights + max(spec.model.weights, work)  # while loading, file and model are both there
+    render = threads * _render(spec)
+    fixed = DRIVER + TORCH + (CUDA_CONTEXT if cuda else 0)
+    # What inference has freed serves rendering too: a process peaks once.
+    memory = (DRIVER if workers else 0) + max(1, workers) * (fixed + int(SLACK * max(infer, render)))
+    tiles, pixels = len(spec.plan), spec.plan.shape[0] * spec.plan.shape[1]
+    store = tiles * spec.record_layout.tile_bytes
+    return Bill(memory, infer, render, store, pixels * (np.dtype(spec.codes.dtype).itemsize + 1))
+
+
+def of_config(spec: RunSpec, config: RunConfig) -> Bill:
+    """The bill of a run on this machine with the options that a user gave."""
+    cuda = config.device.startswith("cuda") or (config.device == "auto" and Path("/proc/driver/nvidia").exists())
+    return bill(
+        spec,
+        batch_size=config.batch_size or (AUTO_BATCH if cuda else 1),
+        readers=config.readers,
+        workers=config.workers,
+        threads=1 if config.workers else cores(),
+        cuda=cuda,
+    )
+
+
+def _reading(spec: RunSpec, readers: int) -> int:
+    """GDAL's cache, the super-windows read ahead and the one at work, and the block's validity with its copies."""
+    block, raster = spec.plan.block(0, 0), spec.raster
+    windows = [raster.snap(read.window) for read in block.reads]
+    pixels = max(window.height * window.width for window in windows)
+    item = np.dtype(raster.dtype).itemsize
+    # Bytes stay as they are; what is scaled to floats is there twice more while it is.
+    each = len(raster.bands) * (item if raster.dtype == "uint8" else item + 8) + 1
+    rows, cols = raster.grid.shape
+    cache = min(CACHE_BYTES, rows * cols * raster.count * item)
+    return cache + min(readers + 1, len(windows)) * pixels * each + 2 * block.owned.height * block.owned.width
+
+
+def _forward(spec: RunSpec) -> int:
+    """One tile in the model: pixels as floats, activations of a block and of the upscaling, masks, scores and codes."""
+    rows, cols = spec.tile_size
+    model = spec.model
+    tokens, cells = rows * cols // model.lattice**2, rows * cols // model.stride**2
+    pixels = 3 * rows * cols * len(spec.raster.bands)
+    features = model.width * (TOKEN_COPIES * tokens + CELL_COPIES * cells)
+    return 4 * (pixels + features + cells * (3 * model.num_queries + 3 * model.num_classes))
+
+
+def _render(spec: RunSpec) -> int:
+    """One output block: blended scores and their rims, its labels, and the validity that it reads."""
+    side = min(spec.block_side, max(spec.plan.shape))
+    cells = (side // spec.model.stride + 2) ** 2
+    valid = spec.tile_block**2 * spec.plan.rows.stride * spec.plan.cols.stride
+    # The reference's order goes by strips and keeps all tiles of the block decoded; the lattice's takes one at a time.
+    decoded = 1 if spec.kind == "scores" else len(spec.plan.covering(spec.output_blocks[0].window))
+    tile = 2 * spec.record_layout.tile_bytes * decoded
+    return cells * (spec.model.num_classes * 4 + 16) + side * side * 8 + valid + tile
+
+
+def available_memory() -> int:
+    """80 % of the machine's memory, or of what the control group allows."""
+    limits = [psutil.virtual_memory().total]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            limits.append(int(Path(path).read_text()))
+        except (OSError, ValueError):
+            continue
+    return int(0.8 * min(limits))
+
+
+def check(bill: Bill, output: Path, max_memory: int | None) -> None:
+    """Refuse a run that does not fit.
+
+    Raises:
+        UsageError: Too little memory or disk; both figures are named.
+    """
+    allowed = max_memory or available_memory()
+    if bill.memory > allowed:
+        raise UsageError(
+            f"--max-memory: the run needs {bill.memory / 1e9:.2f} GB and may take {allowed / 1e9:.2f} GB; "
+            "lower --batch-size, --tile-size, --tile-block or --workers"
+        )
+    free = shutil.disk_usage(_existing_parent(output)).free
+    needed = int((bill.store + bill.mosaic) * (1 + DISK_MARGIN))
+    if needed > free:
+        raise UsageError(
+            f"{output}: the run may need {needed / 1e9:.1f} GB of disk and {free / 1e9:.1f} GB are free; "
+            "take another --out"
+        )
+
+
+def _existing_parent(path: Path) -> Path:
+    return next(parent for parent in (path, *path.absolute().parents) if parent.exists() and os.access(parent, os.R_OK))

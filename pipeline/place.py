@@ -1,0 +1,121 @@
+"""Where a run may write, and whether it may go on from what stands there."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import RunConfig
+from pipeline.errors import ChangedError, OutputError, UsageError
+from pipeline.journal import Journal
+from pipeline.mosaic import is_ours
+from pipeline.mosaic import remove as remove_mosaic
+from pipeline.preprocess import Scaling
+from pipeline.spec import RunSpec
+
+NAMES = {"stamps": "input file", "model": "model sha256", "file": "raster size and place", "grid": "raster grid"}
+"""Facts that go by another name than the option's."""
+
+
+def check_place(output: Path, overwrite: bool) -> None:
+    """Refuse an output that is not ours to write.
+
+    Raises:
+        OutputError: The path has another suffix, or holds something that no run of ours made.
+    """
+    journal = Journal.of(output)
+    if output.suffix != ".zarr":
+        raise OutputError(f"--out {output}: a mosaic's path ends in .zarr; give {output.with_suffix('.zarr').name}")
+    if output.exists() and not is_ours(output):
+        raise OutputError(f"--out {output}: something else is there that this tool did not make; take another path")
+    if journal.folder.exists() and not journal.is_ours:
+        raise OutputError(f"{journal.folder}: something else is there that this tool did not make; take another --out")
+    if output.exists() and not journal.exists and not overwrite:
+        raise OutputError(f"--out {output}: a mosaic without its run folder {journal.folder.name}; give --overwrite")
+    parent = next(folder for folder in output.parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise OutputError(f"--out {output}: {parent} cannot be written; take another path")
+
+
+def continued(journal: Journal, spec: RunSpec) -> RunSpec:
+    """The spec with which a run goes on: today's, with the store that the run began.
+
+    Raises:
+        ChangedError: It differs from the run that is there in something that decides the result.
+    """
+    if not journal.exists:
+        return spec
+    before = journal.spec()
+    for name, old, now in before.changes(spec, "infer"):
+        blocks = sum(1 for _ in journal.records("infer", before.infer_fingerprint))
+        raise ChangedError(
+            f"{journal.folder}: begun with {words(name, old)}, now {words(name, now)}; take another --out, or give "
+            f"--overwrite to drop the {blocks} inferred tile blocks and start afresh"
+        )
+    changes = [change for stage in ("stitch", "layout") for change in before.changes(spec, stage)]
+    if changes:
+        name, old, now = changes[0]
+        options = " ".join(f"--{name.replace('_', '-')} {now}" for name, _, now in changes)
+        raise ChangedError(
+            f"{journal.folder}: made with {words(name, old)}, now {words(name, now)}; to change it without "
+            f"inferring again: eomt-batch stitch {spec.output} {options}"
+        )
+    return replace(spec, store=before.store)
+
+
+def words(name: str, value: Any) -> str:
+    """A fact of a run spec as a user would state it."""
+    match name, value:
+        case (("tile_size" | "overlap"), [rows, cols]):
+            text = f"{rows}x{cols}"
+        case "scale", dict():
+            text = str(Scaling.from_json(value))
+        case "stamps", list():
+            text = ", ".join(f"{file} of {size} bytes changed at {mtime} ns" for file, size, mtime in value)
+        case _, list():
+            text = ",".join(map(str, value))
+        case _:
+            text = str(value)
+    return f"{NAMES.get(name, name.replace('_', '-'))} {text}"
+
+
+def restitched(old: Journal, place: Path, changes: Mapping[str, Any]) -> RunSpec:
+    """The spec of a run stitched again, in place or at a new one, from the records that it has.
+
+    Raises:
+        UsageError: A change is none that stitching can make, or the new place is taken.
+    """
+    before, journal = old.spec(), Journal.of(place)
+    allowed = [*before.facts("stitch"), *before.facts("layout")]
+    wrong = [name for name in changes if name not in allowed]
+    if wrong:
+        raise UsageError(f"{wrong[0]}: cannot be changed without inferring again; stitch takes {', '.join(allowed)}")
+    RunConfig(model=before.model.location, **changes)  # which checks the values
+    check_place(place, overwrite=False)
+    store = os.path.relpath(old.folder / before.store, journal.folder)
+    if journal.exists and journal.spec().store != store:
+        raise OutputError(f"--out {place}: a run with records of its own is there; take another path")
+    # Not the place that it was made at: the folders may have been moved since, or be a copy.
+    return replace(before, output=str(place), store=store, **changes)
+
+
+def existing(output: Path) -> Journal:
+    """The journal of a run that was begun.
+
+    Raises:
+        OutputError: There is none.
+    """
+    journal = Journal.of(output.absolute())
+    if not journal.exists:
+        raise OutputError(
+            f"{output}: no run was begun here ({journal.folder.name}/run.json is missing); check the path"
+        )
+    return journal
+
+
+def clear(output: Path) -> None:
+    """Drop a run and its mosaic."""
+    if output.exists():
+        remove_mosaic(output)
+    Journal.of(output).clear()

@@ -1,0 +1,137 @@
+"""From what a user states to a run spec: the raster opened, the model described, everything left open decided.
+
+Reads headers only: no pixel but the sample that `--scale auto` may need, no weights, no torch.
+"""
+
+import platform
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+from pyproj import CRS
+
+from eomt_core.card import ModelCard
+from eomt_core.describe import ModelInfo, describe_model
+from eomt_core.errors import ModelError
+from eomt_core.labels import palette
+from pipeline.config import RunConfig, overlap_pixels
+from pipeline.errors import UsageError
+from pipeline.preprocess import choose_scaling
+from pipeline.raster import open_raster
+from pipeline.raster_spec import RasterSpec
+from pipeline.spec import ModelFacts, RunSpec
+from pipeline.store import Kind
+
+FAR = 1.5
+"""How many times larger or smaller a pixel may be than those of the training before the user is told."""
+
+BUILT_TASKS = ("semantic",)
+"""Tasks that a run can carry to the end."""
+
+SOFTWARE = ("eomt-batch", "torch", "timm", "rasterio", "zarr", "dask", "numpy")
+
+
+def prepare(source: str, output: Path, config: RunConfig) -> RunSpec:
+    """The run spec for one raster.
+
+    Raises:
+        UsageError: The raster, the model or an option will not do.
+    """
+    try:
+        info = describe_model(config.model, base=Path(config.base) if config.base else None)
+    except ModelError as error:
+        raise UsageError(f"--model {config.model}: {error}") from error
+    task = choose_task(config.task, info.card)
+    raster = open_raster(
+        source,
+        bands=config.bands,
+        default_bands=info.card.bands,
+        needed=info.architecture.in_channels,
+        nodata=config.nodata,
+        subdataset=config.subdataset,
+        allow_vrt=config.allow_vrt,
+        max_block_bytes=config.max_block_bytes,
+    )
+    tile_size = config.tile_size or info.architecture.image_size
+    rows, cols = (overlap_pixels(config.overlap, size) for size in tile_size)
+    return RunSpec(
+        output=str(output.absolute()),
+        raster=replace(raster, notes=(*raster.notes, *_doubts(raster, info.card, config))),
+        model=model_facts(info, config),
+        task=task,
+        scaling=choose_scaling(config.scale, raster, info.card.value_range),
+        tile_size=tile_size,
+        overlap=(rows, cols),
+        tile_block=config.tile_block,
+        kind=_kind(config),
+        precision=config.precision,
+        score_threshold=config.score_threshold,
+        zarr_format=config.zarr_format,
+        chunk=config.chunk,
+        store="store",
+        versions=versions(),
+    )
+
+
+def model_facts(info: ModelInfo, config: RunConfig) -> ModelFacts:
+    """What the pipeline needs to know of a model."""
+    architecture, card = info.architecture, info.card
+    return ModelFacts(
+        location=str(info.path.absolute()),
+        base=str(Path(config.base).absolute()) if config.base else None,
+        name=card.name,
+        sha256=info.sha256(),
+        num_classes=architecture.num_classes,
+        num_queries=architecture.num_queries,
+        width=architecture.embed_dim,
+        stride=architecture.stride,
+        lattice=architecture.min_multiple,
+        weights=4 * info.parameters,
+        classes=card.classes,
+        colours=tuple("#{:02x}{:02x}{:02x}".format(*colour) for colour in palette(architecture.num_classes)),
+    )
+
+
+def _doubts(raster: RasterSpec, card: ModelCard, config: RunConfig) -> Iterator[str]:
+    """What to tell a user whose raster is far from what the model was trained on."""
+    size = _pixel_size(raster)
+    if size and card.pixel_size and max(size / card.pixel_size, card.pixel_size / size) > FAR:
+        yield f"has pixels of {size:g} m, the model {card.name} was trained on {card.pixel_size:g} m: resample it first"
+    if config.scale == "auto" and card.value_range and raster.dtype != "uint8" and card.value_range[0][1] <= 255:
+        yield f"holds {raster.dtype}, the model's card a range for bytes: give --scale LO,HI"
+
+
+def _pixel_size(raster: RasterSpec) -> float | None:
+    """Metres a side of a pixel, or None where the file does not say, or says degrees."""
+    if raster.crs is None or raster.grid.transform is None:
+        return None
+    crs = CRS(raster.crs)
+    if not crs.is_projected:
+        return None
+    a, b, _, d, e, _ = raster.grid.transform
+    return float(abs(a * e - b * d) ** 0.5 * crs.axis_info[0].unit_conversion_factor)
+
+
+def choose_task(asked: str | None, card: ModelCard) -> str:
+    """The task that is asked for, else the card's first.
+
+    Raises:
+        UsageError: The model is not for it, or this version cannot carry it to the end.
+    """
+    try:
+        task = card.choose_task(asked)
+    except ModelError as error:
+        raise UsageError(f"--task: {error}") from error
+    if task not in BUILT_TASKS:
+        raise UsageError(f"--task {task}: this version makes semantic mosaics only; try --task semantic")
+    return task
+
+
+def versions() -> dict[str, str]:
+    """Versions of what makes the result."""
+    return {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}}
+
+
+def _kind(config: RunConfig) -> Kind:
+    return "exact" if config.exact else "scores"

@@ -1,0 +1,66 @@
+"""What a run tells: progress while it goes, a report at its end, its status at any time."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import get_args
+
+from pipeline.journal import Step
+
+STEPS: tuple[Step, ...] = get_args(Step)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a step is.
+
+    Attributes:
+        step: `infer` or `render`.
+        done: Pixels whose blocks are done, those of earlier runs with them.
+        total: Pixels in all.
+        fresh: Pixels done by this run.
+        block: The block that was just finished; None at the start of the step.
+    """
+
+    step: Step
+    done: int
+    total: int
+    fresh: int
+    block: str | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did.
+
+    Attributes:
+        output: The mosaic.
+        pixels: Of the raster.
+        tiles: Inferred by this run.
+        inferred: Tile blocks inferred by this run.
+        reused: Tile blocks that earlier runs had inferred.
+        rendered: Output blocks written by this run.
+        seconds: Wall time by step.
+        parts: Seconds of the tasks by part: read, model, write, blend, label.
+    """
+
+    output: str
+    pixels: int
+    tiles: int
+    inferred: int
+    reused: int
+    rendered: int
+    seconds: dict[str, float]
+    parts: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a run is: block names by step."""
+
+    output: str
+    done: dict[Step, list[str]]
+    missing: dict[Step, list[str]]
+    complete: bool
+
+
+OnProgress = Callable[[Progress], None]
