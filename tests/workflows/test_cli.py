@@ -1,0 +1,361 @@
+"""The commands as a user meets them: what they print, what they leave, how they end."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline import open_mosaic
+from pipeline.errors import RetryLater, RunError
+
+SEGMENT = "pipeline.run.segment_raster"
+
+
+def last_line(result: Any) -> str:
+    """The line that tells why a command ended."""
+    return str(result.stderr).splitlines()[-1]
+
+
+def refused(result: Any) -> str:
+    """The one line of a command that was not started."""
+    assert (result.exit_code, result.stdout) == (2, "")
+    (line,) = str(result.stderr).splitlines()
+    assert line.startswith("eomt-batch: error: ")
+    return line
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    """A segmentation that fails at once."""
+
+    def fail(*args: Any) -> Any:
+        raise error
+
+    return fail
+
+
+def test_run_writes_the_classes_and_reports_as_json(command, raster: Path, model: Path, tmp_path: Path) -> None:
+    """The stripes come back as classes; stdout is the report alone."""
+    result = command("run", raster, "-m", model, "-o", tmp_path / "masks.zarr", "--json")
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert (report["pixels"], report["reused"]) == (160 * 224, 0)
+    classes = open_mosaic(tmp_path / "masks.zarr").classes[:]
+    np.testing.assert_array_equal(classes, np.arange(160)[:, None] // 32 % 3 + np.zeros((1, 224)))
+
+
+def test_the_same_command_continues(command, finished: Path, raster: Path, model: Path) -> None:
+    """A finished run infers nothing again."""
+    report = json.loads(command("run", raster, "-m", model, "-o", finished, "--chunk", 64, "--json").stdout)
+    assert (report["inferred"], report["reused"], report["rendered"]) == (0, 1, 0)
+
+
+def test_run_echoes_what_was_decided(command, raster: Path, model: Path, tmp_path: Path) -> None:
+    """Tile size, overlap, stride, tiles and device stand on stderr before the first block."""
+    result = command("run", raster, "-m", model, "-o", tmp_path / "a.zarr", "--overlap", "20", "--device", "cpu")
+    decided, _, progress = result.stderr.partition("infer: 0 %")
+    assert "tiles    64x64, overlap 32x32, stride 32x32: 4x6 = 24 tiles" in decided
+    assert "device   cpu" in decided
+    assert "100 %" in progress
+
+
+def test_a_changed_option_names_both_values(command, finished: Path, raster: Path, model: Path) -> None:
+    """Old and new, and what to do."""
+    line = refused(command("run", raster, "-m", model, "-o", finished, "--chunk", 64, "--tile-size", 96))
+    assert "tile-size 64x64, now tile-size 96x96" in line
+    assert "--overwrite" in line
+
+
+def test_quiet_run_prints_the_result_alone(command, raster: Path, model: Path, tmp_path: Path) -> None:
+    """With -q and --json stderr stays empty."""
+    result = command("run", raster, "-m", model, "-o", tmp_path / "a.zarr", "-q", "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert json.loads(result.stdout)["output"] == str(tmp_path / "a.zarr")
+
+
+def test_log_json_makes_every_line_an_object(command, raster: Path, model: Path, tmp_path: Path) -> None:
+    """Plan first, then steps and blocks."""
+    result = command("run", raster, "-m", model, "-o", tmp_path / "a.zarr", "--log-json")
+    events = [json.loads(line) for line in result.stderr.splitlines()]
+    assert [event["event"] for event in events] == ["plan", "step", "block", "step", "block"]
+    assert events[0]["tile_size"] == [64, 64]
+    assert events[2]["step"] == "infer"
+
+
+def test_several_rasters_make_a_mosaic_each(command, make_stripes, model: Path, tmp_path: Path) -> None:
+    """OUT/<stem>.zarr, from arguments and from a list; a line of JSON per raster."""
+    first, second = make_stripes("a.tif", (64, 64)), make_stripes("b.tif", (64, 96))
+    (tmp_path / "list").write_text(f"# more\n\n{second}\n")
+    args = ["-m", model, "-o", tmp_path / "out", "--input-list", tmp_path / "list", "--json"]
+    result = command("run", first, *args)
+    assert result.exit_code == 0, result.stderr
+    assert [json.loads(line)["input"] for line in result.stdout.splitlines()] == [str(first), str(second)]
+    assert open_mosaic(tmp_path / "out" / "b.zarr").shape == (64, 96)
+
+
+def test_one_bad_raster_does_not_stop_the_others(command, make_stripes, model: Path, tmp_path: Path) -> None:
+    """Exit 3, and the last line lists what failed."""
+    good, bad = make_stripes("good.tif", (64, 64)), tmp_path / "bad.tif"
+    bad.write_text("no raster")
+    result = command("run", bad, good, "-m", model, "-o", tmp_path / "out")
+    assert result.exit_code == 3
+    assert last_line(result) == f"eomt-batch: error: 1 of 2 inputs failed: {bad}"
+    assert open_mosaic(tmp_path / "out" / "good.zarr").shape == (64, 64)
+
+
+def test_where_all_rasters_are_bad_nothing_was_started(command, model: Path, tmp_path: Path) -> None:
+    """Exit 2, as for one."""
+    result = command("run", "gone.tif", "lost.tif", "-m", model, "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bad_model_is_told_once(command, tmp_path: Path) -> None:
+    """Not once per raster."""
+    assert "nowhere" in refused(command("run", "a.tif", "b.tif", "-m", "nowhere", "-o", tmp_path / "out"))
+
+
+def test_what_would_stop_all_rasters_stops_the_command(
+    command, monkeypatch: pytest.MonkeyPatch, model: Path, tmp_path: Path
+) -> None:
+    """A lost scheduler is lost for the others too: exit 75."""
+    monkeypatch.setattr(SEGMENT, raising(RetryLater("the scheduler is gone")))
+    result = command("run", "a.tif", "b.tif", "-m", model, "-o", tmp_path / "out")
+    assert result.exit_code == 75
+    assert last_line(result) == "eomt-batch: error: the scheduler is gone"
+    assert "b.tif" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["a.tif", "-o", "b.zarr"], "--model is missing: give a directory, a weight file, or a hub id"),
+        (["a.tif", "-m", "m"], "--out is missing"),
+        (["-m", "m", "-o", "b.zarr"], "no input"),
+        (["a.tif", "c.tif", "-m", "m", "-o", "b.zarr"], "2 inputs need a folder"),
+        (["x/a.tif", "y/a.png", "-m", "m", "-o", "b"], "x/a.tif and y/a.png would both become b/a.zarr"),
+        (["a.tif", "-m", "m", "-o", "b.zarr", "--tile-size", "6y"], "--tile-size 6y: give pixels"),
+        (["a.tif", "-m", "m", "-o", "b.zarr", "--overlap", "a"], "--overlap a: give pixels"),
+        (["a.tif", "-m", "m", "-o", "b.zarr", "--max-memory", "8X"], "--max-memory 8X: give a size"),
+        (["a.tif", "-m", "m", "-o", "b.zarr", "--device", "gpu"], "--device gpu: give auto, cpu, cuda"),
+        (["a.tif", "-m", "m", "-o", "b.zarr", "--device", "cuda:0,1"], "--device cuda:0,1: give auto"),
+        (["a.tif", "-m", "m", "-o", "b.zarr", "--batch-size", "0"], "--batch-size 0: give at least 1"),
+        (["a.tif", "-m", "m", "-o", "b.zarr", "--readers", "x"], "'--readers': 'x' is not a valid integer"),
+        (["a.tif", "-m", "m", "-o", "b.zarr", "--precision", "int8"], "'--precision'"),
+        (["a.tif", "-m", "m", "-o", "b.zarr", "--zarr-format", "4"], "--zarr-format 4: give 2 or 3"),
+        (["a.tif", "-m", "m", "-o", "b.zarr", "--score-threshold", "2"], "--score-threshold 2.0"),
+        (["a.tif", "-m", "m", "-o", "b.zarr", "--colour", "red"], "No such option"),
+        (["a.tif", "-m", "nowhere", "-o", "b.zarr"], "nowhere"),
+    ],
+)
+def test_a_wrong_command_is_refused_in_one_line(command, args: list[str], words: str) -> None:
+    """Exit 2, the value, and what to give instead; nothing is written."""
+    assert words in refused(command("run", *args))
+    assert not Path("b.zarr").exists()
+
+
+def test_an_unknown_command_is_refused_in_one_line(command) -> None:
+    """As any other wrong word."""
+    assert "No such command 'segment'" in refused(command("segment"))
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (RunError("block 3-4 is damaged"), 1, "error: block 3-4 is damaged"),
+        (RetryLater("no worker"), 75, "error: no worker"),
+        (OSError(errno.ENOSPC, "No space left on device"), 75, "the disk is full"),
+        (PermissionError(errno.EACCES, "Permission denied"), 1, "Permission denied; the same command continues; -v"),
+        (ZeroDivisionError("division\nby zero"), 1, "ZeroDivisionError: division by zero; this is a defect; -v shows"),
+    ],
+)
+def test_an_error_ends_with_its_code_and_one_line(
+    command, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, words: str
+) -> None:
+    """And without a traceback."""
+    monkeypatch.setattr(SEGMENT, raising(error))
+    result = command("run", "a.tif", "-m", "m", "-o", "b.zarr")
+    assert result.exit_code == code
+    (line,) = result.stderr.splitlines()
+    assert words in line
+
+
+def test_verbose_shows_the_traceback(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the line, which stays the last."""
+    monkeypatch.setattr(SEGMENT, raising(ZeroDivisionError("oh")))
+    result = command("run", "a.tif", "-m", "m", "-o", "b.zarr", "-v")
+    assert "Traceback" in result.stderr
+    assert last_line(result).startswith("eomt-batch: error: ZeroDivisionError")
+
+
+def test_errors_are_objects_too(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads the log as JSON reads the end of it as JSON."""
+    monkeypatch.setattr(SEGMENT, raising(RunError("oh")))
+    result = command("run", "a.tif", "-m", "m", "-o", "b.zarr", "--log-json")
+    event = json.loads(result.stderr)
+    assert (event["level"], event["exit_code"]) == ("error", 1)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_with_its_code_and_says_how_to_go_on(
+    command, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    """The process sends itself the signal in the middle of a run."""
+    monkeypatch.setattr(SEGMENT, lambda *args: os.kill(os.getpid(), number))
+    result = command("run", "a.tif", "-m", "m", "-o", "b.zarr")
+    assert result.exit_code == code
+    assert last_line(result) == f"eomt-batch: error: stopped by {number.name}; the same command continues"
+
+
+def test_a_signal_does_not_wait_for_busy_threads() -> None:
+    """A block that is under way in a thread cannot be stopped, and need not be: its record would come last."""
+    code = (
+        "import os, signal, threading, time, pipeline.run\nfrom workflows.cli import main\n"
+        "def busy(*args):\n"
+        "    threading.Thread(target=time.sleep, args=(600,)).start()\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "pipeline.run.segment_raster = busy\nmain()"
+    )
+    args = [sys.executable, "-c", code, "run", "a.tif", "-m", "m", "-o", "b.zarr"]
+    done = subprocess.run(args, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 143
+    assert done.stderr.splitlines() == ["eomt-batch: error: stopped by SIGTERM; the same command continues"]
+
+
+def test_a_reader_that_has_gone_is_no_error() -> None:
+    """`eomt-batch ... | head` ends quietly."""
+    read, write = os.pipe()
+    os.close(read)
+    code = "from workflows.cli import main; main()"
+    args = [sys.executable, "-c", code, "run", "--print-config"]
+    done = subprocess.run(args, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert done.stderr == ""
+
+
+def test_plan_counts_without_doing(command, raster: Path, model: Path, tmp_path: Path) -> None:
+    """Figures by arithmetic: stride 48 over 160 rows and 224 columns, and nothing is written."""
+    result = command("plan", raster, "-m", model, "-o", tmp_path / "a.zarr", "--chunk", 64, "--json")
+    assert result.exit_code == 0, result.stderr
+    plan = json.loads(result.stdout)
+    assert (plan["tile_grid"], plan["tiles"], plan["stride"]) == ([3, 5], 15, [48, 48])
+    assert (plan["tile_blocks"], plan["output_blocks"]) == (1, 4)
+    assert plan["bytes"]["memory"] > plan["bytes"]["inference"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_plan_needs_no_place(command, raster: Path, model: Path) -> None:
+    """--out may be left out; the words name tiles, memory and disk."""
+    result = command("plan", raster, "-m", model)
+    assert [line.split()[0] for line in result.stdout.splitlines()] == [
+        "input",
+        "model",
+        "tiles",
+        "device",
+        "memory",
+        "disk",
+    ]
+
+
+def test_a_plan_that_does_not_fit_is_shown_and_refused(command, raster: Path, model: Path) -> None:
+    """Both figures are named."""
+    result = command("plan", raster, "-m", model, "--max-memory", "1MB")
+    assert result.exit_code == 2
+    assert "memory" in result.stdout
+    assert "may take 0.00 GB" in last_line(result)
+
+
+def test_plan_refuses_what_run_would_refuse(command, finished: Path, raster: Path, model: Path) -> None:
+    """The run that stands was begun with another tile size."""
+    result = command("plan", raster, "-m", model, "-o", finished, "--chunk", 64, "--tile-size", 96)
+    assert "tile-size 64x64, now tile-size 96x96" in refused(result)
+
+
+def test_stitch_applies_a_threshold_in_another_mosaic(command, finished: Path, tmp_path: Path) -> None:
+    """Between the stripes confidence falls; only the full one is accepted, and the first mosaic stays."""
+    first = open_mosaic(finished)
+    classes, confidence = np.asarray(first.classes), np.asarray(first.confidence)
+    result = command("stitch", finished, "-o", tmp_path / "b.zarr", "--score-threshold", 1, "--json")
+    assert json.loads(result.stdout)["inferred"] == 0
+    assert 0 < (confidence < 254).mean() < 0.5
+    np.testing.assert_array_equal(open_mosaic(tmp_path / "b.zarr").classes[:], np.where(confidence < 254, 254, classes))
+    np.testing.assert_array_equal(first.classes[:], classes)
+
+
+def test_stitch_keeps_what_is_not_given(command, finished: Path, tmp_path: Path) -> None:
+    """The format changes, the chunks stay."""
+    assert command("stitch", finished, "-o", tmp_path / "b.zarr", "--zarr-format", 3, "-q").exit_code == 0
+    info = json.loads(command("info", tmp_path / "b.zarr", "--json").stdout)
+    assert (info["zarr_format"], info["chunk"]) == (3, 64)
+
+
+def test_status_counts_the_blocks(command, finished: Path) -> None:
+    """In words and as JSON."""
+    assert "infer    1 of 1 blocks done" in command("status", finished).stdout
+    found = json.loads(command("status", finished, "--json").stdout)
+    assert (found["complete"], found["missing"]) == (True, {"infer": [], "render": []})
+
+
+def test_status_where_nothing_was_begun(command, tmp_path: Path) -> None:
+    """One line, exit 2."""
+    assert "no run was begun here" in refused(command("status", tmp_path / "a.zarr"))
+
+
+def test_info_tells_what_a_mosaic_was_made_with(command, finished: Path, model: Path) -> None:
+    """Shape, place, classes and the model."""
+    found = json.loads(command("info", finished, "--json").stdout)
+    assert (found["shape"], found["crs"], found["complete"]) == ([160, 224], "EPSG:32640", True)
+    assert found["classes"] == {"0": "red", "1": "green", "2": "blue"}
+    assert found["provenance"]["model"]["sha256"] == json.loads(command("info", model, "--json").stdout)["sha256"]
+
+
+def test_info_tells_what_a_model_is(command, model: Path) -> None:
+    """Its card, its architecture, its size."""
+    found = json.loads(command("info", model, "--json").stdout)
+    assert found["card"]["classes"] == ["red", "green", "blue"]
+    assert found["parameters"] == 9
+    assert "  classes: red, green, blue" in command("models", "show", model).stdout.splitlines()
+
+
+def test_info_of_nothing(command) -> None:
+    """One line, exit 2."""
+    assert "no such file or directory" in refused(command("info", "nowhere"))
+
+
+def test_models_pull_copies_a_whole_model(command, model: Path, tmp_path: Path) -> None:
+    """What was fetched is the same model, by its hash; a directory that is there is left alone."""
+    assert command("models", "pull", model, "-o", tmp_path / "copy").exit_code == 0
+    one, two = (json.loads(command("info", place, "--json").stdout) for place in (model, tmp_path / "copy"))
+    assert one["sha256"] == two["sha256"]
+    assert "already there" in refused(command("models", "pull", model, "-o", tmp_path / "copy"))
+
+
+def test_models_lists_the_cache(command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models of the Hugging Face cache that we can read; the others are left out."""
+    for name in ("one--palette", "two--words"):
+        snapshot = tmp_path / f"models--{name}" / "snapshots" / "abc"
+        snapshot.mkdir(parents=True)
+        for file in model.iterdir() if name == "one--palette" else ():
+            (snapshot / file.name).write_bytes(file.read_bytes())
+    monkeypatch.setattr("huggingface_hub.utils._cache_manager.HF_HUB_CACHE", str(tmp_path))
+    found = json.loads(command("models", "list", "--json").stdout)
+    assert [(entry["id"], entry["classes"]) for entry in found["cached"]] == [("one/palette", 3)]
+    assert "embedded: none" in command("models").stdout
+
+
+@pytest.mark.slow
+def test_demo_goes_all_the_way(command, tmp_path: Path) -> None:
+    """A scene, a model, a mosaic; and the second time nothing is inferred again."""
+    result = command("demo", tmp_path / "demo", "-q")
+    assert result.exit_code == 0, result.stderr
+    assert "RANDOM weights" in result.stdout
+    assert open_mosaic(tmp_path / "demo" / "masks.zarr").shape == (1536, 1536)
+    again = json.loads(command("demo", tmp_path / "demo", "--json").stdout)
+    assert (again["inferred"], again["rendered"]) == (0, 0)

@@ -1,0 +1,1 @@
+"""The shell: commands, their options, and what they say. Nothing imports it."""

@@ -1,0 +1,97 @@
+"""`eomt-batch info`: what a mosaic was made with, or what a model is."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from workflows.cli.options import shared
+
+EXAMPLE = "\b\nExamples:\n  eomt-batch info masks.zarr\n  eomt-batch info ORG/NAME --json"
+
+
+WIDEST = 200
+"""Characters of a value that a line shows."""
+
+
+@click.command(epilog=EXAMPLE)
+@click.argument("subject", metavar="OUT.zarr|MODEL")
+@shared("as_json", "verbose")
+def info(subject: str, as_json: bool) -> None:
+    """Show a mosaic's making, or a model's card."""
+    from pipeline.mosaic import is_ours
+
+    path = Path(subject)
+    found = mosaic_facts(path) if path.suffix == ".zarr" or is_ours(path) else model_facts(subject)
+    click.echo(json.dumps(found) if as_json else "\n".join(lines(found)))
+
+
+def mosaic_facts(path: Path) -> dict[str, Any]:
+    """All that a mosaic says of itself.
+
+    Raises:
+        InputError: There is no mosaic.
+    """
+    from pipeline.journal import Journal
+    from pipeline.mosaic import open_mosaic
+
+    mosaic = open_mosaic(path)
+    return {
+        "mosaic": str(path),
+        "complete": (Journal.of(path).folder / "COMPLETE").exists(),
+        "shape": mosaic.shape,
+        "arrays": mosaic.names,
+        "levels": mosaic.levels,
+        "crs": _crs_name(mosaic.crs),
+        "transform": mosaic.transform,
+        "zarr_format": mosaic.root.metadata.zarr_format,
+        "chunk": mosaic.classes.chunks[0],
+        "nodata": mosaic.nodata,
+        "classes": dict(enumerate(mosaic.class_names)),
+        "colours": dict(enumerate(mosaic.colours)),
+        "provenance": mosaic.provenance,
+    }
+
+
+def model_facts(location: str) -> dict[str, Any]:
+    """All that a model's files say of it.
+
+    Raises:
+        ModelError: There is no such model, or it cannot be used.
+    """
+    from eomt_core.describe import describe_model
+
+    found = describe_model(location)
+    return {
+        "model": str(found.path),
+        "format": found.format,
+        "parameters": found.parameters,
+        "sha256": found.sha256(),
+        "card": asdict(found.card),
+        "architecture": asdict(found.architecture),
+    }
+
+
+def lines(facts: dict[str, Any], indent: str = "") -> list[str]:
+    """Nested facts, a line each."""
+    shown = []
+    for name, value in facts.items():
+        if isinstance(value, dict) and value:
+            shown += [f"{indent}{name}:", *lines(value, indent + "  ")]
+        elif value not in (None, "", (), [], {}):
+            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            shown.append(f"{indent}{name}: {text if len(text) <= WIDEST else text[:WIDEST] + ' ... (--json: all)'}")
+    return shown
+
+
+def _crs_name(wkt: str | None) -> str | None:
+    """The authority's code of a CRS, or else its name."""
+    if wkt is None:
+        return None
+    from pyproj import CRS
+
+    crs = CRS.from_wkt(wkt)
+    authority = crs.to_authority()
+    return ":".join(authority) if authority else str(crs.name)

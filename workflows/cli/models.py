@@ -1,0 +1,105 @@
+"""`eomt-batch models`: the models that are here, and how others come here."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from workflows.cli.info import lines, model_facts
+from workflows.cli.options import shared
+
+if TYPE_CHECKING:
+    from eomt_core.describe import ModelInfo
+
+EXAMPLE = """\b
+Examples:
+  eomt-batch models
+  eomt-batch models pull tue-mps/ade20k_semantic_eomt_large_512 --out ade20k/"""
+
+
+@click.group(invoke_without_command=True, epilog=EXAMPLE)
+@click.pass_context
+def models(ctx: click.Context) -> None:
+    """List, show and fetch models.
+
+    Without a command: list.
+    """
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_models, as_json=False)
+
+
+@models.command("list", epilog="\b\nExample:\n  eomt-batch models list --json")
+@shared("as_json", "verbose")
+def list_models(as_json: bool) -> None:
+    """List the models in the Hugging Face cache that can be used; none come with the program."""
+    found = cached()
+    if as_json:
+        click.echo(json.dumps({"embedded": [], "cached": found}))
+        return
+    click.echo("embedded: none in this version; give --model a directory, a weight file or a hub id")
+    click.echo("cached:" if found else "cached: none that can be used")
+    for entry in found:
+        click.echo(f"  {entry['id']}: {entry['classes']} classes, {entry['parameters'] / 1e6:.1f} M parameters")
+
+
+@models.command(epilog="\b\nExample:\n  eomt-batch models show ORG/NAME")
+@click.argument("model", metavar="MODEL")
+@shared("as_json", "verbose")
+def show(model: str, as_json: bool) -> None:
+    """Show a model's card and architecture."""
+    found = model_facts(model)
+    click.echo(json.dumps(found) if as_json else "\n".join(lines(found)))
+
+
+@models.command(epilog="\b\nExample:\n  eomt-batch models pull ORG/NAME@REV --out model/")
+@click.argument("model", metavar="ID")
+@click.option("--out", "-o", "folder", type=click.Path(path_type=Path), required=True, help="A new directory.")
+@shared("verbose")
+def pull(model: str, folder: Path) -> None:
+    """Fetch a model from the Hugging Face hub into a directory, for machines without a network."""
+    from eomt_core.describe import describe_model
+
+    if folder.exists():
+        raise click.UsageError(f"--out {folder}: is already there; take another name")
+    _copy(describe_model(model), folder)
+    click.echo(str(folder))
+
+
+def cached() -> list[dict[str, Any]]:
+    """Models of the Hugging Face cache whose files we can read."""
+    from huggingface_hub import CacheNotFound, scan_cache_dir
+
+    try:
+        repositories = scan_cache_dir().repos
+    except CacheNotFound:
+        return []
+    found = [
+        _entry(repository.repo_id, revision.snapshot_path)
+        for repository in sorted(repositories, key=lambda repository: str(repository.repo_id))
+        if repository.repo_type == "model"
+        for revision in repository.revisions
+    ]
+    return [entry for entry in found if entry]
+
+
+def _entry(name: str, path: Path) -> dict[str, Any] | None:
+    from eomt_core.describe import describe_model
+    from eomt_core.errors import ModelError
+
+    try:
+        model = describe_model(path)
+    except ModelError:  # another kind of model
+        return None
+    return {"id": name, "path": str(path), "classes": len(model.card.classes), "parameters": model.parameters}
+
+
+def _copy(model: "ModelInfo", folder: Path) -> None:
+    """Copy a model's files; the directory appears when it is whole."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for file in model.files:
+        shutil.copyfile(file, partial / file.name)
+    partial.rename(folder)

@@ -1,0 +1,241 @@
+"""Every option, declared once: the same word means the same in each command."""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import click
+
+from pipeline.config import RunConfig, overlap_pixels, parse_bytes, parse_tile_size
+from pipeline.errors import UsageError
+from workflows.cli.progress import Console
+from workflows.cli.settings import use_config
+
+FC = TypeVar("FC", bound=Callable[..., Any])
+
+NO_MODEL = (
+    "--model is missing: give a directory, a weight file, or a hub id such as "
+    "tue-mps/ade20k_semantic_eomt_large_512; `eomt-batch models` lists what is here, `eomt-batch demo` makes one to try"
+)
+
+ANY_TILE = 10**9
+"""Pixels; an overlap's form can be checked before the tile size is known."""
+
+
+class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click only
+    """An option's value, parsed and checked by a function that raises UsageError.
+
+    Args:
+        name: For the help.
+        parse: From text to the value.
+    """
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self.parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse text; a value that was parsed already stays."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self.parse(value)
+        except UsageError as error:
+            flag = max(param.opts, key=len) if param else ""
+            text = str(error)
+            raise click.UsageError(text if text.startswith("--") else f"{flag} {text}") from error
+
+
+def _auto_or_number(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdigit():
+        raise UsageError(f"{text}: give auto or a whole number")
+    return int(text)
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise UsageError(f"{text}: give auto, cpu, cuda, or one of several GPUs as cuda:1")
+    return text
+
+
+def _overlap(text: str) -> str:
+    overlap_pixels(text, ANY_TILE)
+    return text
+
+
+def _zarr_format(text: str) -> int:
+    if text not in ("2", "3"):
+        raise UsageError(f"{text}: give 2 or 3")
+    return int(text)
+
+
+AUTO = Parsed("auto|N", _auto_or_number)
+BYTES = Parsed("size", parse_bytes)
+DEVICE = Parsed("device", _device)
+OVERLAP = Parsed("px|ratio|%", _overlap)
+TILE_SIZE = Parsed("px|rows x cols", parse_tile_size)
+WORKERS = Parsed("auto|N", lambda text: _auto_or_number(text) or 0)
+ZARR_FORMAT = Parsed("2|3", _zarr_format)
+FILE = click.Path(dir_okay=False, exists=True)
+
+_DEFAULTS = {field.name: None if field.default is MISSING else field.default for field in fields(RunConfig)}
+
+
+def _raise_voice(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    """Hand -v, -q and --log-json to the console."""
+    if value:
+        setattr(ctx.ensure_object(Console), str(param.name), True)
+
+
+_VOICE = {"is_flag": True, "expose_value": False, "callback": _raise_voice, "show_default": False}
+
+OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "out": (
+        ("--out", "-o"),
+        {"type": click.Path(path_type=Path), "help": "A .zarr for one input, a folder for several (OUT/<stem>.zarr)."},
+    ),
+    "model": (
+        ("--model", "-m"),
+        {"help": "A directory (own, Hugging Face or reference format), a weight file, or a hub id ORG/NAME[@REV]."},
+    ),
+    "base": (("--base",), {"type": click.Path(exists=True), "help": "Weights that delta weights are added to."}),
+    "task": (("--task",), {"help": "What to segment; default: the first task of the model's card."}),
+    "tile_size": (
+        ("--tile-size", "--patch-size"),
+        {"type": TILE_SIZE, "help": "Pixels, or rows x columns: 640 or 640x896; default: the model's training size."},
+    ),
+    "overlap": (("--overlap",), {"type": OVERLAP, "help": "Pixels (128), ratio (0.25) or percentage (25%)."}),
+    "bands": (("--bands",), {"help": "4,3,2 or names: red,green,blue; default: the card's, else the first ones."}),
+    "scale": (("--scale",), {"help": "Raw values that become 0 and 1: auto, LO,HI or one pair per band: LO,HI;LO,HI."}),
+    "nodata": (("--nodata",), {"help": "A value, or none; default: the file's."}),
+    "exact": (("--exact",), {"is_flag": True, "help": "Keep all queries, follow the reference's order of steps."}),
+    "precision": (("--precision",), {"type": click.Choice(["auto", "fp32", "bf16", "fp16"]), "help": "Of the model."}),
+    "tile_block": (("--tile-block",), {"type": int, "help": "Tiles per side of a tile block, the unit of a task."}),
+    "score_threshold": (
+        ("--score-threshold",),
+        {"type": float, "help": "Pixels whose confidence (0 to 1) is below it become unlabelled."},
+    ),
+    "zarr_format": (
+        ("--zarr-format",),
+        {"type": ZARR_FORMAT, "help": "Of the mosaic; every GDAL reads 2."},
+    ),
+    "chunk": (("--chunk",), {"type": int, "help": "Pixels a side of the mosaic's chunks."}),
+    "device": (("--device",), {"type": DEVICE, "help": "auto, cpu, cuda or cuda:1."}),
+    "batch_size": (
+        ("--batch-size",),
+        {"type": AUTO, "show_default": "auto", "help": "Tiles per forward; a full device halves it and goes on."},
+    ),
+    "readers": (("--readers",), {"type": int, "help": "Reader threads per worker."}),
+    "workers": (
+        ("--workers",),
+        {"type": WORKERS, "help": "Worker processes on this machine; 0, which is also auto: all in this process."},
+    ),
+    "scheduler": (("--scheduler",), {"help": "Address of a running Dask scheduler."}),
+    "scheduler_file": (("--scheduler-file",), {"type": FILE, "help": "File with that address."}),
+    "max_memory": (
+        ("--max-memory",),
+        {"type": BYTES, "help": "Refuse a run that needs more, as 8GB; default: 80 % of what there is."},
+    ),
+    "overwrite": (("--overwrite", "-f"), {"is_flag": True, "help": "Start afresh where a run is already."}),
+    "keep_store": (("--keep-store/--drop-store",), {"help": "Keep or drop the per-tile records when finished."}),
+    "subdataset": (("--subdataset",), {"type": int, "help": "The image of a file with several, from 1."}),
+    "allow_vrt": (("--allow-vrt",), {"is_flag": True, "help": "Accept inputs that name files below their folder."}),
+    "max_block_bytes": (
+        ("--max-block-bytes",),
+        {"type": BYTES, "show_default": "256MiB", "help": "Refuse rasters with larger decoded blocks."},
+    ),
+    "input_list": (
+        ("--input-list",),
+        {"type": click.File(), "help": "File with more inputs, one a line; - is stdin."},
+    ),
+    "config": (
+        ("--config",),
+        {
+            "type": FILE,
+            "is_eager": True,
+            "expose_value": False,
+            "callback": use_config,
+            "help": "TOML file with the options' names; options given here win.",
+        },
+    ),
+    "print_config": (("--print-config",), {"is_flag": True, "help": "Print all options as TOML, start nothing."}),
+    "as_json": (("--json",), {"is_flag": True, "help": "Results as JSON, one object a line."}),
+    "verbose": (("-v", "--verbose"), {**_VOICE, "help": "Show where in the code an error comes from."}),
+    "quiet": (("-q", "--quiet"), {**_VOICE, "help": "Say errors only."}),
+    "log_json": (("--log-json",), {**_VOICE, "help": "Say it as JSON, one object a line."}),
+}
+
+OF_RUN = tuple(OPTIONS)
+OF_WORK = ("verbose", "quiet", "log_json")
+OF_STITCH = ("score_threshold", "zarr_format", "chunk")
+OF_CLUSTER = ("workers", "scheduler", "scheduler_file")
+
+
+def shared(*names: str, **changes: Any) -> Callable[[FC], FC]:
+    """Give a command options by their names in `OPTIONS`, in this order.
+
+    Args:
+        names: Which.
+        changes: What is different for this command, as `default=None`.
+    """
+
+    def decorate(command: FC) -> FC:
+        for name in reversed(names):
+            flags, attributes = OPTIONS[name]
+            default = {"default": _DEFAULTS[name]} if _DEFAULTS.get(name) is not None else {}
+            command = click.option(*flags, name, **{**default, **attributes, **changes})(command)
+        return command
+
+    return decorate
+
+
+def config_of(options: dict[str, Any]) -> RunConfig:
+    """The run's configuration; options that are about the command alone are left aside.
+
+    Raises:
+        UsageError: Options that do not go together.
+    """
+    if not options["model"]:
+        raise click.UsageError(NO_MODEL)
+    return RunConfig(**{name: value for name, value in options.items() if name in _DEFAULTS})
+
+
+@dataclass(frozen=True)
+class Job:
+    """One raster and where its mosaic goes.
+
+    Attributes:
+        source: The raster.
+        output: The mosaic; None where --out was not given.
+    """
+
+    source: str
+    output: Path | None
+
+
+def jobs(inputs: tuple[str, ...], input_list: IO[str] | None, out: Path | None) -> list[Job]:
+    """The rasters of a command, in order.
+
+    Raises:
+        click.UsageError: No raster, or rasters whose mosaics would have the same name.
+    """
+    listed = [line.strip() for line in input_list or ()]
+    sources = [*inputs, *(line for line in listed if line and not line.startswith("#"))]
+    if not sources:
+        raise click.UsageError("no input: give a raster, or --input-list FILE")
+    if out is None:
+        return [Job(source, None) for source in sources]
+    if len(sources) == 1 and (out.suffix == ".zarr" or not input_list):
+        return [Job(sources[0], out)]
+    if out.suffix == ".zarr":
+        raise click.UsageError(f"--out {out}: {len(sources)} inputs need a folder; give a name without .zarr")
+    for stem, count in Counter(Path(source).stem for source in sources).items():
+        if count > 1:
+            same = [source for source in sources if Path(source).stem == stem][:2]
+            raise click.UsageError(f"{' and '.join(same)} would both become {out / stem}.zarr; run them apart")
+    return [Job(source, out / f"{Path(source).stem}.zarr") for source in sources]

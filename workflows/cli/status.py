@@ -1,0 +1,42 @@
+"""`eomt-batch status`: how far a run is."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from workflows.cli.options import shared
+
+if TYPE_CHECKING:
+    from pipeline.report import Status
+
+EXAMPLE = "\b\nExample:\n  eomt-batch status masks.zarr --json"
+
+SHOWN = 10
+"""Missing blocks that are named; --json names all."""
+
+
+@click.command(epilog=EXAMPLE)
+@click.argument("mosaic", type=click.Path(path_type=Path), metavar="OUT.zarr")
+@shared("as_json", "verbose")
+def status(mosaic: Path, as_json: bool) -> None:
+    """Show how far a run is.
+
+    Blocks that are done and blocks that are missing, of inference and of rendering.
+    """
+    from pipeline.run import status as status_of
+
+    found = status_of(mosaic)
+    click.echo(json.dumps(asdict(found)) if as_json else "\n".join(words(found)))
+
+
+def words(found: "Status") -> list[str]:
+    """A status, in lines."""
+    lines = [f"{found.output}: {'complete' if found.complete else 'not complete; the same run command continues'}"]
+    for step, done in found.done.items():
+        missing = found.missing[step]
+        names = f"; missing: {', '.join(missing[:SHOWN])}{', ...' if len(missing) > SHOWN else ''}" if missing else ""
+        lines.append(f"{step:<8} {len(done)} of {len(done) + len(missing)} blocks done{names}")
+    return lines

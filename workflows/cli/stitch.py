@@ -1,0 +1,41 @@
+"""`eomt-batch stitch`: a mosaic again, from what inference has stored."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from workflows.cli.options import OF_CLUSTER, OF_STITCH, OF_WORK, shared
+from workflows.cli.progress import Meter
+from workflows.cli.run import summary
+
+EXAMPLE = "\b\nExample:\n  eomt-batch stitch masks.zarr --out strict.zarr --score-threshold 0.5"
+
+
+@click.command(epilog=EXAMPLE)
+@click.argument("mosaic", type=click.Path(path_type=Path), metavar="OUT.zarr")
+@click.option("--out", "-o", "new", type=click.Path(path_type=Path), help="A new mosaic; default: in place.")
+@shared(*OF_STITCH, default=None, show_default="as it was")
+@shared(*OF_CLUSTER)
+@shared("as_json", *OF_WORK)
+@click.pass_context
+def stitch(ctx: click.Context, /, mosaic: Path, new: Path | None, as_json: bool, **options: Any) -> None:
+    """Stitch again from the stored scores.
+
+    With other thresholds or another layout; takes no model and no GPU. What is not given stays as it was.
+    """
+    from pipeline.config import RunConfig
+    from pipeline.place import existing
+    from pipeline.run import stitch_raster
+
+    changes = {name: options[name] for name in OF_STITCH if options[name] is not None}
+    model = existing(mosaic).spec().model.location
+    config = RunConfig(model=model, **changes, **{name: options[name] for name in OF_CLUSTER})
+    with Meter(ctx.obj) as meter:
+        report = stitch_raster(mosaic, new, config, meter, **changes)
+    if as_json:
+        click.echo(json.dumps(asdict(report)))
+    elif not ctx.obj.quiet:
+        click.echo(summary(report))
