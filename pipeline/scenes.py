@@ -9,6 +9,9 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
+from pipeline.raster import Reader, open_raster
+from pipeline.tiling import Window
+
 CLASSES = ("field", "meadow", "wood", "water", "road", "house")
 FIELD, MEADOW, WOOD, WATER, ROAD, HOUSE = range(6)
 
@@ -110,3 +113,11 @@ def _paint(classes: NDArray[np.uint8], parcels: NDArray[np.intp], rng: np.random
     shade = rng.normal(0, 12, parcels.max() + 1)[parcels] * (classes <= WOOD)
     light = shade + rng.normal(0, 1, classes.shape) * ROUGHNESS[classes]
     return np.stack([np.clip(channel[classes] + light, 0, 255).astype(np.uint8) for channel in COLOURS.T])
+
+
+def read_samples(path: Path, side: int, most: int = 7) -> NDArray[np.uint8]:
+    """Windows along a raster's diagonal, (N, 3, side, side): what its pixels look like."""
+    with Reader(open_raster(path)) as reader:
+        rows, cols = reader.spec.grid.shape
+        corners = [((rows - side) * i // most, (cols - side) * i // most) for i in range(most)]
+        return np.stack([reader.read(Window(row, col, side, side)).pixels for row, col in corners])

@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
-from alive import save_alive
+import torch
 
+from eomt_core import save_model
+from eomt_core.card import ModelCard
+from eomt_core.untrained import untrained_eomt
 from pipeline import RunConfig, open_mosaic, segment_raster
 from pipeline.journal import Journal
+from pipeline.scenes import read_samples
 from pipeline.stitch.label import enlarge
 from pipeline.stitch.seams import phantom_lines, seam_gradient_ratio, seam_lines
 from pipeline.store import Store
@@ -44,7 +48,9 @@ def test_phantom_lines_meet_no_seam():
 def stitched(scene7, tmp_path_factory):
     """The classes of scene 7 by the model that is alive, and the run's spec and store."""
     folder = tmp_path_factory.mktemp("seams")
-    model = save_alive(folder / "model", scene7)
+    samples = torch.from_numpy(read_samples(scene7, 256)).float() / 255
+    card = ModelCard("alive", tuple("abcdefgh"), tasks=("semantic",))
+    save_model(untrained_eomt(samples, 8), model := folder / "model", card)
     segment_raster(scene7, folder / "out.zarr", RunConfig(model=str(model), overlap="0.25"))
     journal = Journal.of(folder / "out.zarr")
     spec = journal.spec()
