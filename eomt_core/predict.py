@@ -6,6 +6,7 @@ quantised on the device.
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -19,6 +20,7 @@ from eomt_core.checkpoint import load_model
 from eomt_core.errors import ModelError
 from eomt_core.outputs import QueryMasks
 from eomt_core.postprocess import fold_scores, semantic_scores
+from eomt_core.views import VIEWS
 
 log = logging.getLogger(__name__)
 
@@ -63,10 +65,17 @@ class Predictor:
         precision: fp32, bf16 or fp16: the autocast of the forward; everything after it is fp32.
         scaling: Per band, the bytes that become 0 and those that become 1.
         batch_size: Tiles per forward; halved when the device is full.
+        tta: The views of each tile whose scores are averaged, by their name in `VIEWS`.
     """
 
     def __init__(
-        self, model: nn.Module, device: torch.device, precision: str, scaling: Scaling, batch_size: int
+        self,
+        model: nn.Module,
+        device: torch.device,
+        precision: str,
+        scaling: Scaling,
+        batch_size: int,
+        tta: str = "none",
     ) -> None:
         self.device = device
         self.model = model.eval().to(device)
@@ -75,48 +84,65 @@ class Predictor:
         self.span = high - self.low
         self.span += self.span == 0  # a range may have no width in float32: then all is 0 or 1, not 0 / 0
         self.batch_size = batch_size
+        self.views = VIEWS[tta]
 
     def scores(self, pixels: NDArray[np.generic]) -> NDArray[np.uint16]:
         """Class scores as codes, (B, K, h, w), of pixels (B, C, H, W): bytes, or float32 in [0, 1]."""
-        return np.concatenate(list(self._answers(pixels, _score_codes)))
+        return np.concatenate(list(self._answers(pixels, self._score_codes)))
 
     def queries(self, pixels: NDArray[np.generic], exact: bool) -> list[Queries]:
         """Query records of pixels (B, C, H, W), bytes or float32 in [0, 1]; `exact` keeps all, as float16 logits."""
         pack = _exact_queries if exact else _kept_queries
-        answers = self._answers(pixels, lambda masks, count: [pack(masks, index) for index in range(count)])
-        return [queries for answer in answers for queries in answer]
 
-    def _answers(self, pixels: NDArray[np.generic], pack: Callable[[QueryMasks, int], Answer]) -> Iterator[Answer]:
-        """What `pack(masks, count)` makes of each batch, whose first `count` tiles are real."""
+        def records(unit: Tensor, count: int) -> list[Queries]:
+            masks = self._run(unit)
+            return [pack(masks, index) for index in range(count)]
+
+        return [record for answer in self._answers(pixels, records) for record in answer]
+
+    def _answers(self, pixels: NDArray[np.generic], ask: Callable[[Tensor, int], Answer]) -> Iterator[Answer]:
+        """What `ask(unit, count)` gives for each batch on the device, whose first `count` tiles are real."""
         start = 0
         while start < len(pixels):
             part = pixels[start : start + self.batch_size]
-            answer = self._try(part, pack)
+            answer = self._try(part, ask)
             if answer is None:
                 self._halve()
                 continue
             yield answer
             start += len(part)
 
-    def _try(self, part: NDArray[np.generic], pack: Callable[[QueryMasks, int], Answer]) -> Answer | None:
-        """One forward, padded to the batch's fixed shape, and what is made of it; None when the device is full.
+    def _try(self, part: NDArray[np.generic], ask: Callable[[Tensor, int], Answer]) -> Answer | None:
+        """The answer for one batch, padded to its fixed shape; None when the device is full.
 
         The exception must be left before memory is freed: its traceback keeps the tensors alive.
         """
         padded = np.concatenate([part, np.repeat(part[-1:], self.batch_size - len(part), axis=0)])
         try:
-            return pack(self._run(torch.from_numpy(padded)), len(part))
+            return ask(self._to_unit(torch.from_numpy(padded)), len(part))
         except torch.OutOfMemoryError:
             return None
 
     @torch.inference_mode()
-    def _run(self, pixels: Tensor) -> QueryMasks:
+    def _to_unit(self, pixels: Tensor) -> Tensor:
+        """Pixels in [0, 1] on the device."""
         unit = pixels.to(self.device)
-        if unit.dtype == torch.uint8:
-            unit = ((unit.float() - self.low) / self.span).clamp(0, 1)
+        return unit if unit.dtype != torch.uint8 else ((unit.float() - self.low) / self.span).clamp(0, 1)
+
+    @torch.inference_mode()
+    def _run(self, unit: Tensor) -> QueryMasks:
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             masks: QueryMasks = self.model(unit)
         return masks
+
+    @torch.inference_mode()
+    def _score_codes(self, unit: Tensor, count: int) -> NDArray[np.uint16]:
+        """Codes of the mean score over the views of each tile."""
+        views = (view.undo(fold_scores(self._run(view.apply(unit)))) for view in self.views)
+        scores = reduce(torch.add, views)[:count] / len(self.views)
+        _check_numbers(scores)
+        codes = (scores * SCORE_UNIT).round().clamp(max=65535)
+        return codes.to(torch.int32).cpu().numpy().astype(np.uint16)
 
     def _halve(self) -> None:
         if self.batch_size == 1:
@@ -126,14 +152,6 @@ class Predictor:
         self.batch_size //= 2
         torch.cuda.empty_cache()
         log.warning("%s is full: going on with batches of %d", self.device, self.batch_size)
-
-
-@torch.inference_mode()
-def _score_codes(masks: QueryMasks, count: int) -> NDArray[np.uint16]:
-    scores = fold_scores(masks)[:count]
-    _check_numbers(scores)
-    codes = (scores * SCORE_UNIT).round().clamp(max=65535)
-    return codes.to(torch.int32).cpu().numpy().astype(np.uint16)
 
 
 def _check_numbers(values: Tensor) -> None:
@@ -191,6 +209,7 @@ def load_predictor(
     scaling: Scaling,
     batch_size: int | None,
     threads: int,
+    tta: str = "none",
 ) -> Predictor:
     """Load a model and put it to work.
 
@@ -202,6 +221,7 @@ def load_predictor(
         scaling: See `Predictor`.
         batch_size: Tiles per forward; None: by the device.
         threads: Compute threads of this process.
+        tta: See `Predictor`.
 
     Raises:
         ModelError: The model cannot be loaded, or there is no such device.

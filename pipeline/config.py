@@ -23,17 +23,27 @@ def parse_tile_size(text: str) -> tuple[int, int]:
     return rows, int(match[2] or rows)
 
 
-def overlap_pixels(text: str, tile: int) -> int:
-    """Pixels from `128` (pixels), `0.25` (of the tile) or `25%`, not yet rounded to the lattice.
+def parse_overlap(text: str) -> tuple[str | None, str | None, str | None]:
+    """`128` as pixels, `0.25` as a ratio or `25%` as a percentage: one of the three, the others None.
 
     Raises:
-        UsageError: Neither form, or not less than the tile.
+        UsageError: None of these forms.
     """
     match = re.fullmatch(r"(\d+)|(\d*\.\d+)|(\d+(?:\.\d+)?)%", text.strip())
     if not match:
         raise UsageError(f"--overlap {text}: give pixels (128), a ratio (0.25) or a percentage (25%)")
     pixels, ratio, percent = match.groups()
-    value = int(pixels) if pixels else round(tile * (float(ratio) if ratio else float(percent) / 100))
+    return pixels, ratio, percent
+
+
+def overlap_pixels(text: str, tile: int) -> int:
+    """Pixels of an overlap, not yet rounded to the lattice.
+
+    Raises:
+        UsageError: None of its forms, or not less than the tile.
+    """
+    pixels, ratio, percent = parse_overlap(text)
+    value = int(pixels) if pixels else round(tile * (float(ratio) if ratio else float(percent or 0) / 100))
     if value >= tile:
         raise UsageError(f"--overlap {text}: {value} pixels must be less than the tile size ({tile})")
     return value
@@ -65,7 +75,10 @@ class RunConfig:
         bands: 1-based comma list or names; None: the card's, else the first ones.
         scale: `auto`, or raw values that become 0 and 1: `LO,HI`, or one pair per band separated by `;`.
         nodata: A value, or `none`; None: the file's.
+        aoi: A file of polygons; only inside them is anything inferred.
+        bbox: Likewise, a rectangle `W,S,E,N` in the raster's CRS.
         exact: Keep all queries and follow the reference's order at full resolution.
+        tta: Views of each tile to average: `flips`, or all eight turns and mirrorings, `d4`.
         precision: Of the forward.
         tile_block: Tiles per side of a tile block.
         score_threshold: A pixel whose confidence is below it is unlabelled.
@@ -93,7 +106,10 @@ class RunConfig:
     bands: str | None = None
     scale: str = "auto"
     nodata: str | None = None
+    aoi: str | None = None
+    bbox: str | None = None
     exact: bool = False
+    tta: Literal["none", "flips", "d4"] = "none"
     precision: Precision = "auto"
     tile_block: int = 8
     score_threshold: float = 0.0
@@ -123,6 +139,8 @@ class RunConfig:
         for name in ("batch_size", "subdataset"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)
+        for side in self.tile_size or ():
+            _at_least("tile_size", side, 1)
         if not 0 <= self.score_threshold <= 1:
             raise UsageError(f"--score-threshold {self.score_threshold}: give a value from 0 to 1")
 
@@ -135,6 +153,10 @@ class RunConfig:
             raise UsageError(f"--zarr-format {self.zarr_format}: give 2 or 3")
 
     def _check_cluster(self) -> None:
+        if self.exact and self.tta != "none":
+            raise UsageError("--exact keeps the queries of one view of a tile; it does not go with --tta")
+        if self.aoi and self.bbox:
+            raise UsageError("--aoi and --bbox both name an area; give one of them")
         if self.scheduler and self.scheduler_file:
             raise UsageError("--scheduler and --scheduler-file both name a scheduler; give one of them")
         if self.workers and (self.scheduler or self.scheduler_file):

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from eomt_core.predict import Predictor
 
 
+NOTHING = np.empty((0, 0, 0), np.uint8)
+"""The pixels of a super-window that lies outside the area of interest: no tile is cut from it."""
+
+
 class Loaded(NamedTuple):
     """A super-window in memory.
 
@@ -91,6 +95,7 @@ class InferWorker:
                 scaling=(spec.scaling.lo, spec.scaling.hi),
                 batch_size=engine.batch_size,
                 threads=engine.threads,
+                tta=spec.tta,
             )
         except ModelError as error:
             raise RunError(f"{model.location}: {error}") from error
@@ -139,8 +144,12 @@ class InferWorker:
 
     def _load(self, reader: Reader, read: SuperWindow, clock: Clock) -> Loaded:
         with clock("read"):
-            window = self.spec.raster.snap(read.window)
+            window, aoi = self.spec.raster.snap(read.window), self.spec.aoi
+            if aoi and not aoi.within(window):
+                return Loaded(read, window, NOTHING, np.zeros(window[2:], bool))
             pixels, valid = reader.read(window)
+            if aoi:
+                valid &= aoi.mask(window)
             return Loaded(read, window, prepare(pixels, valid, self.spec.scaling), valid)
 
     def _batches(self, loads: Iterator[Loaded], block: TileBlock, valid: NDArray[np.bool_]) -> Iterator[TileBatch]:

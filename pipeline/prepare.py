@@ -15,6 +15,7 @@ from eomt_core.card import ModelCard
 from eomt_core.describe import ModelInfo, describe_model
 from eomt_core.errors import ModelError
 from eomt_core.labels import palette
+from pipeline.aoi import choose_aoi
 from pipeline.config import RunConfig, overlap_pixels
 from pipeline.errors import UsageError
 from pipeline.preprocess import choose_scaling
@@ -41,7 +42,7 @@ def prepare(source: str, output: Path, config: RunConfig) -> RunSpec:
     try:
         info = describe_model(config.model, base=Path(config.base) if config.base else None)
     except ModelError as error:
-        raise UsageError(f"--model {config.model}: {error}") from error
+        raise UsageError(f"--model {str(error).removeprefix('model ')}") from error
     task = choose_task(config.task, info.card)
     raster = open_raster(
         source,
@@ -71,6 +72,8 @@ def prepare(source: str, output: Path, config: RunConfig) -> RunSpec:
         chunk=config.chunk,
         store="store",
         versions=versions(),
+        tta=config.tta,
+        aoi=choose_aoi(config.aoi, config.bbox, raster),
     )
 
 
@@ -122,7 +125,7 @@ def choose_task(asked: str | None, card: ModelCard) -> str:
     try:
         task = card.choose_task(asked)
     except ModelError as error:
-        raise UsageError(f"--task: {error}") from error
+        raise UsageError(f"--task: {error}{'; leave the option out' if asked else ''}") from error
     if task not in BUILT_TASKS:
         raise UsageError(f"--task {task}: this version makes semantic mosaics only; try --task semantic")
     return task

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
+from pipeline.aoi import Aoi
 from pipeline.codes import Codes, codes
 from pipeline.preprocess import Scaling
 from pipeline.raster import RasterSpec
@@ -77,6 +78,8 @@ class RunSpec:
         chunk: Pixels a side of its chunks.
         store: The records, relative to the run folder, or absolute where they are another run's.
         versions: Software that made the run.
+        tta: How many turned and mirrored views of a tile are averaged.
+        aoi: The area outside of which nothing is inferred.
     """
 
     output: str
@@ -94,6 +97,8 @@ class RunSpec:
     chunk: int
     store: str
     versions: dict[str, str]
+    tta: str = "none"
+    aoi: Aoi | None = None
 
     @cached_property
     def plan(self) -> TilePlan:
@@ -125,11 +130,12 @@ class RunSpec:
     def facts(self, stage: Stage) -> dict[str, Any]:
         """What one fingerprint is made of, by the option that a user would change."""
         if stage == "infer":
-            names = ("tile_size", "tile_block", "kind", "precision", "task")
+            names = ("tile_size", "tile_block", "kind", "precision", "task", "tta")
             options = {name: getattr(self, name) for name in names} | {"overlap": self.plan.overlap}
             # Where a model lies and how its folder is called decides nothing.
             model = {"model": self.model.sha256}
-            return self.raster.identity() | model | options | {"scale": self.scaling.to_json()}
+            area = {"aoi": self.aoi and self.aoi.digest}
+            return self.raster.identity() | model | options | area | {"scale": self.scaling.to_json()}
         if stage == "stitch":
             return {"score_threshold": self.score_threshold}
         return {"zarr_format": self.zarr_format, "chunk": self.chunk}
@@ -182,6 +188,7 @@ class RunSpec:
             "raster": RasterSpec.from_json(fields["raster"]),
             "scaling": Scaling.from_json(fields["scaling"]),
             "model": ModelFacts(**model),
+            "aoi": Aoi.from_json(fields["aoi"]) if fields["aoi"] else None,
         }
         return cls(**{**fields, **pairs, **parts})
 

@@ -10,7 +10,7 @@ from workflows.cli.options import config_of, shared
 EXAMPLE = "\b\nExample:\n  eomt-batch bench memory scene.tif --model DIR --size 32000x40000 --size 16000x20000"
 
 
-@click.group()
+@click.group(epilog=EXAMPLE)
 def bench() -> None:
     """Measure what runs cost on this computer."""
 

@@ -9,7 +9,7 @@ from typing import IO, Any, TypeVar
 
 import click
 
-from pipeline.config import RunConfig, overlap_pixels, parse_bytes, parse_tile_size
+from pipeline.config import RunConfig, parse_bytes, parse_overlap, parse_tile_size
 from pipeline.errors import UsageError
 from workflows.cli.progress import Console
 from workflows.cli.settings import use_config
@@ -20,9 +20,6 @@ NO_MODEL = (
     "--model is missing: give a directory, a weight file, or a hub id such as "
     "tue-mps/ade20k_semantic_eomt_large_512; `eomt-batch models` lists what is here, `eomt-batch demo` makes one to try"
 )
-
-ANY_TILE = 10**9
-"""Pixels; an overlap's form can be checked before the tile size is known."""
 
 
 class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click only
@@ -64,7 +61,7 @@ def _device(text: str) -> str:
 
 
 def _overlap(text: str) -> str:
-    overlap_pixels(text, ANY_TILE)
+    parse_overlap(text)  # how many pixels it makes is known with the tile size
     return text
 
 
@@ -113,7 +110,16 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "bands": (("--bands",), {"help": "4,3,2 or names: red,green,blue; default: the card's, else the first ones."}),
     "scale": (("--scale",), {"help": "Raw values that become 0 and 1: auto, LO,HI or one pair per band: LO,HI;LO,HI."}),
     "nodata": (("--nodata",), {"help": "A value, or none; default: the file's."}),
+    "aoi": (
+        ("--aoi",),
+        {"type": FILE, "help": "Polygons (GeoJSON; others with an extra); nothing outside is inferred."},
+    ),
+    "bbox": (("--bbox",), {"help": "Likewise a rectangle, W,S,E,N in the raster's CRS."}),
     "exact": (("--exact",), {"is_flag": True, "help": "Keep all queries, follow the reference's order of steps."}),
+    "tta": (
+        ("--tta",),
+        {"type": click.Choice(["none", "flips", "d4"]), "help": "Average mirrored (and turned) views of each tile."},
+    ),
     "precision": (("--precision",), {"type": click.Choice(["auto", "fp32", "bf16", "fp16"]), "help": "Of the model."}),
     "tile_block": (("--tile-block",), {"type": int, "help": "Tiles per side of a tile block, the unit of a task."}),
     "score_threshold": (
