@@ -30,8 +30,11 @@ TORCH = 690 * MIB
 CUDA_CONTEXT = 600 * MIB
 """Host memory of a CUDA context."""
 
-SLACK = 1.5
-"""What the allocator keeps between tasks, on top of what they use at a time (1.45 seen)."""
+SCRATCH = 128 * MIB
+"""What a process at work holds besides: arenas of its threads, buffers of torch's and of the codecs (70 to 110 MiB)."""
+
+SLACK = 1.25
+"""What the allocator keeps between tasks, on top of what they use at a time."""
 
 TOKEN_COPIES = 12
 """Copies of the token features alive at a block's widest: the MLP's fourfold layer, queries, keys, values, sums."""
@@ -76,7 +79,7 @@ def bill(spec: RunSpec, *, batch_size: int, readers: int, workers: int, threads:
     work = _reading(spec, readers) + batch_size * _forward(spec)
     infer = spec.model.weights + max(spec.model.weights, work)  # while loading, file and model are both there
     render = threads * _render(spec)
-    fixed = DRIVER + TORCH + (CUDA_CONTEXT if cuda else 0)
+    fixed = DRIVER + TORCH + SCRATCH + (CUDA_CONTEXT if cuda else 0)
     # What inference has freed serves rendering too: a process peaks once.
     memory = (DRIVER if workers else 0) + max(1, workers) * (fixed + int(SLACK * max(infer, render)))
     tiles, pixels = len(spec.plan), spec.plan.shape[0] * spec.plan.shape[1]
