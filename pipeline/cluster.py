@@ -7,6 +7,7 @@ scheduler's own queue, and every task assigned to a worker that dies is blamed f
 import json
 import logging
 import os
+import socket
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -20,10 +21,11 @@ from typing import Any
 import dask
 from distributed import Client, Future, LocalCluster
 from distributed.client import ClosedClientError, FutureCancelledError
+from distributed.comm.addressing import get_address_host_port
 from distributed.scheduler import KilledWorker
 
 from pipeline.config import RunConfig
-from pipeline.errors import RetryLater, RunError
+from pipeline.errors import RetryLater, RunError, UsageError
 
 LOOPBACK = "127.0.0.1:0"
 """For every HTTP server that Dask starts: even `None` would listen on all interfaces."""
@@ -151,6 +153,7 @@ def connect(config: RunConfig) -> Iterator[Cluster]:
 
     Raises:
         RetryLater: No scheduler at the address, or no worker there.
+        UsageError: It is no address.
     """
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(DASK))
@@ -198,14 +201,19 @@ def _processes(config: RunConfig) -> LocalCluster:
 def _existing(config: RunConfig) -> Client:
     """A client of a scheduler that is there, with at least one worker."""
     place = config.scheduler or config.scheduler_file
-    client = None
     try:
-        client = Client(config.scheduler or _address(Path(str(config.scheduler_file))), timeout=CONNECT_SECONDS)
+        address = config.scheduler or _address(Path(str(config.scheduler_file)))
+        _knock(address)
+        client = Client(address, timeout=CONNECT_SECONDS)
+    except ValueError as error:
+        raise UsageError(f"--scheduler {place}: is no address ({error}); give one as tcp://HOST:PORT") from error
+    except OSError as error:
+        raise RetryLater(f"--scheduler {place}: no scheduler answers there ({error}); start it first") from error
+    try:
         client.wait_for_workers(1, timeout=WORKER_SECONDS)
-    except (OSError, ValueError) as error:
-        if client:
-            client.close()
-        raise RetryLater(f"--scheduler {place}: no scheduler with a worker answers there ({error})") from error
+    except OSError as error:
+        client.close()
+        raise RetryLater(f"--scheduler {place}: it has no worker after {WORKER_SECONDS} s; start some") from error
     return client
 
 
@@ -222,3 +230,26 @@ def _address(file: Path) -> str:
         except (OSError, ValueError, KeyError, TypeError):
             time.sleep(0.2)
     raise TimeoutError(f"{file} names none")
+
+
+def _knock(address: str) -> None:
+    """Wait until something listens at an address.
+
+    Dask's client tries for itself, but one that fails is never quite gone: its thread goes on, and when it is collected
+    in the wrong moment the process stands still.
+
+    Raises:
+        ValueError: It is no address.
+        OSError: Nothing does.
+    """
+    if address.startswith("inproc://"):
+        return
+    place, deadline = get_address_host_port(address), time.monotonic() + CONNECT_SECONDS
+    while True:
+        try:
+            socket.create_connection(place, timeout=CONNECT_SECONDS).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)

@@ -94,9 +94,10 @@ class Journal:
             ) from error
 
     def begin(self, spec: RunSpec) -> None:
-        """Write the run spec, whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / "run.json", spec.to_json())
+        """Write the run spec, whole or not at all; the same one is left alone."""
+        path, text = self.folder / "run.json", spec.to_json()
+        if not path.exists() or path.read_text() != text:
+            write_atomically(path, text)
 
     @property
     def is_ours(self) -> bool:
@@ -145,15 +146,18 @@ class Journal:
         shutil.rmtree(self.folder / "records" / step, ignore_errors=True)
 
     def commit(self, record: BlockRecord, objects: Iterable[Path]) -> BlockRecord:
-        """Make a block's objects durable, then say so."""
-        entries = tuple(self._entry(path) for path in objects)
+        """Make a block's objects durable, with the folders that were made for them; then say so."""
+        paths = list(objects)
+        entries = tuple(self._entry(path) for path in paths)
+        above = set(self.folder.parents)
+        for folder in {parent for path in paths for parent in path.parents} - above:
+            sync(folder)
         done = BlockRecord(**{**asdict(record), "objects": entries})
         write_atomically(self._path(record.step, record.block), json.dumps(asdict(done)))
         return done
 
     def _entry(self, path: Path) -> tuple[str, int, int]:
         sync(path)
-        sync(path.parent)
         return os.path.relpath(path, self.folder), path.stat().st_size, checksum(path)
 
     def _stands(self, entry: tuple[str, int, int]) -> bool:
@@ -194,13 +198,6 @@ class Journal:
         except OSError as error:
             raise OutputError(f"{self.folder}: cannot be written ({error.strerror}); take another --out") from error
 
-    def sweep(self) -> None:
-        """Delete what killed tasks were writing, once it is too old to be anyone's work."""
-        for path in list(self.folder.rglob("*.partial")):
-            with suppress(OSError):  # another process may have been faster
-                if path.is_file() and time.time() - path.stat().st_mtime > STALE_SECONDS:
-                    path.unlink()
-
     def note(self, name: str, content: dict[str, Any]) -> None:
         """Write a JSON file of figures into the run folder."""
         write_atomically(self.folder / name, json.dumps(content, indent=1))
@@ -208,6 +205,14 @@ class Journal:
 
 def _of_no_run_yet(path: Path) -> bool:
     return path.name == "run.lock" or path.match("run.json.*.partial")
+
+
+def sweep(folder: Path, age: float = STALE_SECONDS) -> None:
+    """Delete what killed tasks were writing below a folder, once nobody has touched it for `age` seconds."""
+    for path in list(folder.rglob("*.partial")):
+        with suppress(OSError):  # another process may have been faster
+            if path.is_file() and time.time() - path.stat().st_mtime >= age:
+                path.unlink()
 
 
 def checksum(path: Path) -> int:

@@ -13,7 +13,7 @@ from pipeline import budget, worker
 from pipeline.cluster import Cluster, connect
 from pipeline.config import RunConfig
 from pipeline.errors import OutputError, RetryLater
-from pipeline.journal import BlockRecord, Journal, Step
+from pipeline.journal import BlockRecord, Journal, Step, sweep
 from pipeline.mosaic import Mosaic
 from pipeline.mosaic import remove as remove_mosaic
 from pipeline.place import check_place, clear, continued, existing, restitched
@@ -125,7 +125,7 @@ class Run:
 
     def _work(self, config: RunConfig) -> None:
         self.journal.reopen()
-        self.journal.sweep()
+        sweep(self.journal.folder)
         if self.todo("infer") or self.todo("render"):
             with connect(config) as cluster:
                 self._infer(cluster, config)
@@ -136,12 +136,12 @@ class Run:
         """Whether the mosaic is complete, and nothing is missing."""
         return self.journal.complete and not any(map(self.todo, STEPS))
 
-    def tasks(self, step: Step) -> dict[str, tuple[int, ...]]:
-        """What tells a worker which block, by block name."""
-        if step == "infer":
-            rows, cols = self.spec.plan.block_grid
-            return {f"{row}-{col}": (row, col) for row in range(rows) for col in range(cols)}
-        return {block.name: (number,) for number, block in enumerate(self.spec.output_blocks)}
+    def tasks(self, step: Step) -> dict[str, tuple[int, int]]:
+        """Rows and columns of blocks, by block name."""
+        if step == "render":
+            return {block.name: block.index for block in self.spec.output_blocks}
+        rows, cols = self.spec.plan.block_grid
+        return {f"{row}-{col}": (row, col) for row in range(rows) for col in range(cols)}
 
     def done(self, step: Step) -> list[BlockRecord]:
         """The records that count; those of inference may be another run's, whose store this one stitches."""
@@ -151,7 +151,7 @@ class Run:
         mosaic = Path(self.spec.output).exists()
         return list(self.journal.records(step, self.spec.render_fingerprint)) if mosaic else []
 
-    def todo(self, step: Step) -> dict[str, tuple[int, ...]]:
+    def todo(self, step: Step) -> dict[str, tuple[int, int]]:
         """The tasks without a record; there are none to infer once the store was dropped after all was done."""
         if step == "infer" and self.journal.complete and not self.store.exists():
             return {}
@@ -177,14 +177,14 @@ class Run:
     def _step(self, step: Step, cluster: Cluster, function: Callable[..., Any], extra: tuple[Any, ...]) -> None:
         """Run the tasks of a step that have no record."""
         start, todo, fresh = time.perf_counter(), self.todo(step), self.fresh[step]
-        total, before = self.pixels, sum(record.pixels for record in self.done(step))
-        self.on_progress(Progress(step, before, total, 0, None))
+        before, new = sum(record.pixels for record in self.done(step)), 0
+        self.on_progress(Progress(step, before, self.pixels, new, None))
         calls = ((str(self.journal.folder), *task, *extra) for task in todo.values())
         with closing(cluster.run(function, calls, alone=step == "infer")) as results:
             for record in results:
                 fresh.append(record)
-                new = sum(done.pixels for done in fresh)
-                self.on_progress(Progress(step, before + new, total, new, record.block))
+                new += record.pixels
+                self.on_progress(Progress(step, before + new, self.pixels, new, record.block))
         self.seconds[step] = round(time.perf_counter() - start, 3)
 
     @property
@@ -220,6 +220,7 @@ class Run:
 
     def _finish(self) -> None:
         """Consolidate the mosaic, write the report, and say last that all is complete."""
+        sweep(Path(self.spec.output), age=0)  # zarr would warn of what it does not know, and nobody writes any more
         Mosaic.open(Path(self.spec.output)).finish()
         self.journal.note("report.json", asdict(self._report()))
         self.journal.note("COMPLETE", {"fingerprint": self.spec.render_fingerprint})

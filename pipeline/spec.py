@@ -17,7 +17,7 @@ from pipeline.codes import Codes, codes
 from pipeline.preprocess import Scaling
 from pipeline.raster import RasterSpec
 from pipeline.store import Kind, Layout
-from pipeline.tiling import OutputBlock, TilePlan, output_blocks
+from pipeline.tiling import OutputBlock, TilePlan, output_block, output_blocks
 
 FORMAT = 1
 """Of run.json."""
@@ -126,6 +126,10 @@ class RunSpec:
     def output_blocks(self) -> list[OutputBlock]:
         """The mosaic's blocks."""
         return output_blocks(self.raster.grid.shape, self.block_side)
+
+    def output_block(self, row: int, col: int) -> OutputBlock:
+        """One of them, without making the others."""
+        return output_block(self.raster.grid.shape, self.block_side, row, col)
 
     def facts(self, stage: Stage) -> dict[str, Any]:
         """What one fingerprint is made of, by the option that a user would change."""

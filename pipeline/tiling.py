@@ -264,9 +264,10 @@ class TilePlan:
 
 def output_blocks(shape: tuple[int, int], side: int) -> list[OutputBlock]:
     """The mosaic cut into squares of `side` pixels, row by row; those at the edge are smaller."""
-    rows, cols = (-(-size // side) for size in shape)
-    whole = Window(0, 0, *shape)
-    return [
-        OutputBlock((row, col), Window(row * side, col * side, side, side).intersect(whole))
-        for row, col in product(range(rows), range(cols))
-    ]
+    rows, cols = (range(-(-size // side)) for size in shape)
+    return [output_block(shape, side, row, col) for row, col in product(rows, cols)]
+
+
+def output_block(shape: tuple[int, int], side: int, row: int, col: int) -> OutputBlock:
+    """One of them, in a row and column of blocks."""
+    return OutputBlock((row, col), Window(row * side, col * side, side, side).intersect(Window(0, 0, *shape)))

@@ -6,8 +6,8 @@ pixels pass through the scheduler. A block that is done already is not done agai
 
 import errno
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from eomt_core.errors import ModelError
@@ -33,44 +33,61 @@ def infer_block(folder: str, row: int, col: int, engine: Engine) -> BlockRecord:
         RetryLater: The disk is full.
     """
     # One block at a time holds the device, however many threads a cluster's worker was given.
-    with _named(f"tile block {row}-{col} of {folder}"), _device:
-        spec, journal = read_spec(Path(folder)), Journal(Path(folder))
-        block = spec.plan.block(row, col)
-        done = journal.find("infer", block.name, spec.infer_fingerprint)
-        if done:
-            return done
-        worker = _infer_worker(spec, folder, engine)
-        return journal.commit(worker.run(block), worker.store.objects(block))
+    with _device:
+        return _named(f"tile block {row}-{col} of {folder}", lambda: _infer_block(folder, row, col, engine))
 
 
-def render_block(folder: str, index: int) -> BlockRecord:
-    """Render one output block of the run in `folder`; `index` counts the blocks row by row.
+def _infer_block(folder: str, row: int, col: int, engine: Engine) -> BlockRecord:
+    spec, journal = read_spec(Path(folder)), Journal(Path(folder))
+    block = spec.plan.block(row, col)
+    done = journal.find("infer", block.name, spec.infer_fingerprint)
+    if done:
+        return done
+    worker = _infer_worker(spec, folder, engine)
+    return journal.commit(worker.run(block), worker.store.objects(block))
+
+
+def render_block(folder: str, row: int, col: int) -> BlockRecord:
+    """Render one output block of the run in `folder`.
 
     Raises:
         BlockError: What went wrong, naming the block.
         RetryLater: The disk is full.
     """
-    with _named(f"output block {index} of {folder}"):
-        spec, journal = read_spec(Path(folder)), Journal(Path(folder))
-        block = spec.output_blocks[index]
-        done = journal.find("render", block.name, spec.render_fingerprint)
-        if done:
-            return done
-        return journal.commit(*_render_worker(spec, folder).run(block))
+    return _named(f"output block {row}-{col} of {folder}", lambda: _render_block(folder, row, col))
 
 
-@contextmanager
-def _named(block: str) -> Iterator[None]:
-    """Give whatever goes wrong the block's name, once, in a form that travels between machines."""
+def _render_block(folder: str, row: int, col: int) -> BlockRecord:
+    spec, journal = read_spec(Path(folder)), Journal(Path(folder))
+    block = spec.output_block(row, col)
+    done = journal.find("render", block.name, spec.render_fingerprint)
+    if done:
+        return done
+    return journal.commit(*_render_worker(spec, folder).run(block))
+
+
+def _named(block: str, task: Callable[[], BlockRecord]) -> BlockRecord:
+    """Do a task; whatever goes wrong with it gets the block's name, once."""
     try:
-        yield
-    except (EomtBatchError, ModelError) as error:
-        raise BlockError(f"{block}: {error}") from error
+        return task()
     except Exception as error:
-        text = " ".join(str(error).split())
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
-            raise RetryLater(f"{block}: the disk is full ({text}); make room and run the same command again") from error
-        raise BlockError(f"{block}: {type(error).__name__}: {text}") from error
+        failure = _failure(block, error)
+    # Not as the cause: an error of GDAL's cannot be sent between processes, and would take this one with it.
+    raise failure
+
+
+def _failure(block: str, error: Exception) -> EomtBatchError:
+    """The error in our words; its traceback goes along as a note."""
+    text = " ".join(str(error).split())
+    failure: EomtBatchError
+    if isinstance(error, EomtBatchError | ModelError):
+        failure = BlockError(f"{block}: {text}")
+    elif isinstance(error, OSError) and error.errno in DISK_FULL:
+        failure = RetryLater(f"{block}: the disk is full ({text}); make room and run the same command again")
+    else:
+        failure = BlockError(f"{block}: {type(error).__name__}: {text}")
+    failure.add_note("".join(traceback.format_exception(error)))
+    return failure
 
 
 def forget() -> None:

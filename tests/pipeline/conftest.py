@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,6 +90,14 @@ def finished(original: Made, tmp_path: Path) -> Made:
 def fresh(original: Made, tmp_path: Path) -> Made:
     """The same raster and options, nothing done yet."""
     return original._replace(output=tmp_path / "out.zarr")
+
+
+@pytest.fixture(scope="session")
+def forks() -> Any:
+    """Processes that begin with everything imported, so that many may be started, and killed."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["pipeline.run", "pipeline.infer", "eomt_core.predict"])
+    return context
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,9 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
-from multiprocessing import get_context
 
 import google_crc32c
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import OutputError
-from pipeline.journal import STALE_SECONDS, BlockRecord, Journal, checksum, write_atomically
+from pipeline.journal import STALE_SECONDS, BlockRecord, Journal, checksum, sweep, write_atomically
 
 RECORD = BlockRecord("0-1", "infer", "abc", 4096, 4, {"read": 0.5}, 8)
 
@@ -141,7 +142,7 @@ def test_old_leftovers_are_swept_and_young_ones_stay(journal):
         path.write_text("x")
     for path in (old, kept):
         os.utime(path, (time.time() - STALE_SECONDS - 60,) * 2)
-    journal.sweep()
+    sweep(journal.folder)
     assert [path.exists() for path in (old, young, kept)] == [False, True, True]
 
 
@@ -176,26 +177,24 @@ def test_checksums_are_of_all_bytes(tmp_path):
     assert checksum(tmp_path / "x") == google_crc32c.value(content)
 
 
-def hold(folder, started, release):
-    """Hold the lock of a run folder until told to let go."""
-    with Journal(folder).lock():
-        started.set()
-        release.wait(60)
+HOLD = """
+import sys, time, pathlib, pipeline.journal
+with pipeline.journal.Journal(pathlib.Path(sys.argv[1])).lock():
+    print("held", flush=True)
+    time.sleep(60)
+"""
 
 
 def test_a_lock_is_held_against_other_processes_and_dies_with_its_own(tmp_path):
     """SIGKILL leaves no lock behind."""
-    context = get_context("forkserver")
-    started, release = context.Event(), context.Event()
-    holder = context.Process(target=hold, args=(tmp_path / "out.run", started, release))
-    holder.start()
-    assert started.wait(60)
-    with pytest.raises(OutputError, match=r"out\.run is in use by another run"), Journal(tmp_path / "out.run").lock():
-        pass
-    holder.kill()
-    holder.join()
-    with Journal(tmp_path / "out.run").lock():
-        assert (tmp_path / "out.run" / "run.lock").exists()
+    journal = Journal(tmp_path / "out.run")
+    with subprocess.Popen([sys.executable, "-c", HOLD, journal.folder], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(OutputError, match=r"out\.run is in use by another run"):
+            journal.lock().__enter__()
+        holder.kill()
+    with journal.lock():
+        assert (journal.folder / "run.lock").exists()
 
 
 def test_a_lock_is_held_against_the_same_process(tmp_path):

@@ -1,0 +1,311 @@
+"""Wherever the tasks run: the same bytes, nothing open to the network, and a word for what goes wrong."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+
+import psutil
+import pytest
+from distributed import LocalCluster
+
+from eomt_core.errors import ModelError
+from pipeline import RunConfig, cluster, segment_raster, worker
+from pipeline.cluster import cores
+from pipeline.errors import BlockError, InputError, RetryLater, RunError, UsageError
+from pipeline.run import status
+
+LOCAL = ("127.0.0.1", "::1")
+
+
+def double(number):
+    """A task: done at once."""
+    return 2 * number
+
+
+def nap(number):
+    """A task that takes a moment."""
+    time.sleep(0.02)
+    return number
+
+
+def die(number):
+    """A task that takes its worker with it."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def connected(**options):
+    """The cluster of these options, as a context."""
+    return cluster.connect(RunConfig(model="m", **options))
+
+
+def listening():
+    """Addresses that this process and its children listen on."""
+    family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    found = set()
+    for process in family:
+        with psutil_gone():
+            found |= {c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    return found
+
+
+@contextmanager
+def psutil_gone():
+    """A process may end while it is looked at."""
+    try:
+        yield
+    except psutil.NoSuchProcess:
+        return
+
+
+def watched(made, **options):
+    """Run, and note what is listened on meanwhile."""
+    seen = set()
+    config = RunConfig(**{**vars(made.config), **options})
+    report = segment_raster(made.raster, made.output, config, lambda progress: seen.update(listening()))
+    return report, seen
+
+
+def test_in_this_process_nothing_but_loopback_is_listened_on(fresh):
+    """Dask's own default is all interfaces."""
+    report, seen = watched(fresh)
+    assert report.inferred == 6
+    assert seen <= set(LOCAL)
+
+
+@pytest.mark.slow
+def test_worker_processes_make_the_same_bytes_on_loopback_alone(fresh, original, digests):
+    """Two of them, each with its own model; all gone afterwards."""
+    report, seen = watched(fresh, workers=2)
+    assert (report.inferred, report.rendered) == (6, 4)
+    assert digests(fresh.output) == digests(original.output)
+    assert seen
+    assert seen <= set(LOCAL)
+    assert not [child for child in psutil.Process().children(recursive=True) if "dask" in " ".join(child.cmdline())]
+
+
+def test_no_more_than_the_window_is_in_flight():
+    """And what is done is let go of: two tasks for each that can run at a time."""
+    with connected() as made:
+        scheduler, most, seen = made.client.cluster.scheduler, 2 * cores(), []
+        for number in made.run(nap, [(index,) for index in range(30)], alone=False):
+            assert len(scheduler.tasks) <= most
+            assert len(made.client.futures) <= most
+            seen.append(number)
+        assert sorted(seen) == list(range(30))
+        assert made.window(alone=False) == most
+        deadline = time.monotonic() + 5
+        while (scheduler.tasks or made.client.futures) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not scheduler.tasks
+        assert not made.client.futures
+
+
+def test_one_task_at_a_time_holds_the_device():
+    """Two per worker are in flight, and one runs, however many threads the worker has."""
+    with connected() as made:
+        running, scheduler = [], made.client.cluster.scheduler
+        for _ in made.run(nap, [(index,) for index in range(12)], alone=True):
+            assert len(scheduler.tasks) <= 2
+            running.append(sum(len(w.state.executing) for w in made.client.cluster.workers.values()))
+        assert made.window(alone=True) == 2
+        assert max(running) <= 1
+
+
+def test_nothing_to_do_is_done():
+    """No task, no wait."""
+    with connected() as made:
+        assert list(made.run(double, [], alone=True)) == []
+
+
+def test_a_run_that_is_left_lets_go_of_its_tasks():
+    """As one that fails or is stopped does."""
+    with connected() as made:
+        with closing(made.run(nap, [(index,) for index in range(50)], alone=False)) as results:
+            next(results)
+        deadline = time.monotonic() + 5
+        while made.client.cluster.scheduler.tasks and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not made.client.cluster.scheduler.tasks
+
+
+@pytest.mark.slow
+def test_a_task_that_kills_its_workers_is_named():
+    """After two of them it is given up; most often it was memory."""
+    with (
+        connected(workers=1) as made,
+        pytest.raises(RunError, match=r"^die-7: workers died of it; likely out of mem"),
+    ):
+        list(made.run(die, [(7,)], alone=True))
+
+
+def refused(config):
+    """The error that connecting ends in, and the seconds that it took."""
+    start = time.monotonic()
+    with pytest.raises(RetryLater) as caught, cluster.connect(config):
+        pass
+    assert caught.value.exit_code == 75
+    return str(caught.value), time.monotonic() - start
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "127.0.0.1:1"])
+def test_a_wrong_address_is_told_in_bounded_time(monkeypatch, address):
+    """Exit code 75: the scheduler may be about to start."""
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
+    message, seconds = refused(RunConfig(model="m", scheduler=address))
+    assert message.startswith(f"--scheduler {address}: no scheduler answers there")
+    assert seconds < 10
+
+
+@pytest.mark.parametrize("address", ["nonsense://x", "tcp://host", "tcp://host:port"])
+def test_what_is_no_address_is_told_at_once(address):
+    """It will be none tomorrow either."""
+    config = RunConfig(model="m", scheduler=address)
+    with pytest.raises(UsageError, match=f"^--scheduler {address}: is no address"), cluster.connect(config):
+        pass
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "{}", "[]", '{"address": "tcp://127.0.0.1:1"}'])
+def test_a_scheduler_file_without_a_scheduler_is_told_in_bounded_time(monkeypatch, tmp_path, content):
+    """Missing, half written, of something else, or of a scheduler that is gone."""
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
+    if content is not None:
+        (tmp_path / "s.json").write_text(content)
+    message, seconds = refused(RunConfig(model="m", scheduler_file=str(tmp_path / "s.json")))
+    assert "s.json: no scheduler answers there" in message
+    assert seconds < 10
+
+
+def test_a_scheduler_without_workers_is_told_in_bounded_time(monkeypatch):
+    """Nothing would ever be done there."""
+    monkeypatch.setattr(cluster, "WORKER_SECONDS", 1)
+    options = {"processes": False, "dashboard_address": "127.0.0.1:0"}
+    with LocalCluster(n_workers=0, **options) as empty:
+        message, seconds = refused(RunConfig(model="m", scheduler=empty.scheduler_address))
+    assert "it has no worker after 1 s" in message
+    assert seconds < 10
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A scheduler and a worker in processes of their own, on loopback; ended by id."""
+    file, quiet = tmp_path / "scheduler.json", {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    common = ["--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"]
+    commands = (
+        ["scheduler", "--port", "0", "--scheduler-file", str(file), *common],
+        ["worker", "--scheduler-file", str(file), "--nthreads", "2", "--no-nanny", "--death-timeout", "30", *common],
+    )
+    started = [subprocess.Popen([sys.executable, "-m", "dask", *command], cwd="/", **quiet) for command in commands]
+    yield file, *started
+    for process in reversed(started):
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+def test_an_existing_cluster_makes_the_same_bytes(elsewhere, fresh, original, digests, monkeypatch):
+    """By its file and by its address; then its worker dies, then its scheduler: exit code 75, and the run goes on."""
+    file, scheduler, worker = elsewhere
+    assert fresh.again(scheduler_file=str(file)).inferred == 6
+    assert digests(fresh.output) == digests(original.output)
+    address = json.loads(file.read_text())["address"]
+    many = fresh._replace(output=fresh.output.with_name("many.zarr"))
+    monkeypatch.setattr(cluster, "WORKER_SECONDS", 1)
+
+    def stop(progress):
+        if progress.fresh:
+            (worker if progress.step == "infer" else scheduler).kill()
+
+    with pytest.raises(RetryLater, match="no Dask worker is left; start some and run the same command again") as caught:
+        segment_raster(many.raster, many.output, RunConfig(**{**vars(many.config), "scheduler": address}), stop)
+    assert caught.value.exit_code == 75
+    done = len(status(many.output).done["infer"])
+    assert 0 < done < 6
+    assert many.again().inferred == 6 - done
+    assert digests(many.output) == digests(original.output)
+    assert scheduler.poll() is None
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_dies_is_told(elsewhere, monkeypatch):
+    """At once, and with exit code 75."""
+    file, scheduler, _ = elsewhere
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 3)
+    with connected(scheduler_file=str(file)) as made:
+        results = made.run(time.sleep, [(0.05,)] * 100, alone=False)
+        next(results)
+        scheduler.kill()
+        start = time.monotonic()
+        with pytest.raises(RetryLater, match="the Dask scheduler is gone") as caught:
+            list(results)
+    assert caught.value.exit_code == 75
+    assert time.monotonic() - start < 20
+
+
+@pytest.mark.slow
+def test_an_error_in_a_worker_process_keeps_its_kind(fresh):
+    """And names the block, though it comes from elsewhere."""
+    model = fresh.output.parent / "model"
+    shutil.copytree(fresh.config.model, model)
+    config = RunConfig(**{**vars(fresh.config), "model": str(model), "workers": 1})
+
+    def spoil(progress):
+        weights = model / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+
+    with pytest.raises(BlockError, match=r"^tile block \d-\d of \S+: \S+: the weights have changed") as caught:
+        segment_raster(fresh.raster, fresh.output, config, spoil)
+    assert caught.value.exit_code == 1
+    assert "Traceback" in caught.value.__notes__[0]
+
+
+def test_a_task_that_fails_in_an_unforeseen_way_names_its_block_too(fresh, original, digests):
+    """A damaged store, say; the same command goes on when that is gone."""
+    fresh.again()
+    shard = fresh.folder / "store" / "scores" / "c" / "0" / "0" / "0" / "0" / "0"
+    content = shard.read_bytes()
+    shard.write_bytes(content[:100] + b"\0" * (len(content) - 100))
+    (fresh.folder / "records" / "render" / "0-0.json").unlink()
+    with pytest.raises(BlockError, match=r"^output block \d+ of \S+out\.run: ") as caught:
+        fresh.again()
+    assert caught.value.exit_code == 1
+    shard.unlink()
+    assert (fresh.again().inferred, digests(fresh.output)) == (1, digests(original.output))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), RetryLater, "the disk is full .*make room and run the same"),
+        (OSError(errno.EIO, "Input/output error"), BlockError, r"OSError: \[Errno 5\] Input/output error"),
+        (ModelError("too little memory for one tile"), BlockError, "too little memory for one tile"),
+        (InputError("gone"), BlockError, "gone"),
+        (ZeroDivisionError("a\nb"), BlockError, "ZeroDivisionError: a b"),
+    ],
+)
+def test_whatever_happens_to_a_block_gets_its_name_and_one_line(error, kind, text):
+    """A full disk may be made room on: 75. All else has begun, so it is 1, even where the reason was 2 before."""
+
+    def task():
+        raise error
+
+    with pytest.raises(kind, match=f"^tile block 0-1: {text}") as caught:
+        worker._named("tile block 0-1", task)
+    assert caught.value.exit_code == {RetryLater: 75, BlockError: 1}[kind]
+    assert "\n" not in str(caught.value)
+    assert type(error).__name__ in caught.value.__notes__[0]
+
+
+def test_two_runs_in_one_process_do_not_meddle(fresh, original, digests):
+    """Each in a thread, with its own cluster; the models take turns on the device."""
+    others = [fresh._replace(output=fresh.output.with_name(f"{number}.zarr")) for number in range(2)]
+    with ThreadPoolExecutor() as pool:
+        reports = list(pool.map(lambda made: made.again(), others))
+    assert [report.inferred for report in reports] == [6, 6]
+    assert digests(others[0].output) == digests(others[1].output) == digests(original.output)

@@ -1,0 +1,344 @@
+"""A run from end to end: inferred once, stitched as often as one likes, and nothing done that stands already."""
+
+import json
+import os
+import shutil
+import time
+from dataclasses import asdict
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import rasterio
+
+from pipeline import open_mosaic, run
+from pipeline.errors import BlockError, OutputError, RetryLater, UsageError
+from pipeline.journal import STALE_SECONDS, Journal
+from pipeline.run import status, stitch_raster
+from pipeline.spec import read_spec
+from pipeline.stitch.blend import blend
+from pipeline.store import Store
+
+
+@pytest.fixture
+def no_cluster(monkeypatch):
+    """Any attempt to start or reach a cluster fails."""
+
+    def connect(config):
+        raise AssertionError("a cluster was asked for")
+
+    monkeypatch.setattr(run, "connect", connect)
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_a_finished_run_is_left_alone(finished, contents):
+    """No cluster, no block, no file written; the report says so."""
+    finished.again()  # which notes that the copy lies elsewhere
+    before = contents(finished.output.parent)
+    report = finished.again()
+    assert (report.inferred, report.reused, report.rendered, report.tiles) == (0, 6, 0, 0)
+    assert contents(finished.output.parent) == before
+
+
+def test_the_report_is_what_was_done(fresh):
+    """And the same stands in the run folder."""
+    report = fresh.again()
+    assert (report.pixels, report.inferred, report.reused, report.rendered) == (150 * 210, 6, 0, 4)
+    assert set(report.seconds) == {"infer", "render"}
+    assert set(report.parts) == {"read", "model", "write", "blend", "label"}
+    assert json.loads((fresh.folder / "report.json").read_text()) == asdict(report)
+
+
+def test_progress_goes_from_nothing_to_all(fresh):
+    """Step by step, block by block, in pixels."""
+    seen = []
+    run.segment_raster(fresh.raster, fresh.output, fresh.config, seen.append)
+    for step, blocks in (("infer", 6), ("render", 4)):
+        told = [progress for progress in seen if progress.step == step]
+        assert [told[0].done, told[0].block, told[-1].done] == [0, None, 150 * 210]
+        assert len({progress.block for progress in told}) == blocks + 1
+        assert all(one.done < other.done for one, other in pairwise(told))
+
+
+def test_progress_counts_what_stands_already(finished):
+    """As done, but not as fresh."""
+    (finished.folder / "records" / "infer" / "0-1.json").unlink()
+    seen = []
+    run.segment_raster(finished.raster, finished.output, finished.config, seen.append)
+    assert [(told.done, told.fresh, told.block) for told in seen] == [
+        (150 * 210 - 96 * 96, 0, None),
+        (150 * 210, 96 * 96, "0-1"),
+    ]
+
+
+def test_every_array_of_the_mosaic_has_every_pixel(original):
+    """Valid ones have a class and a confidence, invalid ones are 255 in both."""
+    mosaic = open_mosaic(original.output)
+    with rasterio.open(original.raster) as dataset:
+        valid = dataset.dataset_mask() > 0
+    assert 0 < valid.mean() < 1
+    for array in (mosaic.classes, mosaic.confidence):
+        assert ((array[:] == 255) == ~valid).all()
+
+
+def test_tiles_without_data_are_not_inferred(original, fresh):
+    """Two of fifteen lie in the hole."""
+    assert fresh.again().tiles == 13
+    spec = read_spec(original.folder)
+    store = Store(original.folder / "store", spec.plan, spec.record_layout)
+    empty = [
+        (tile.row, tile.col) for tile in spec.plan.covering(spec.plan.raster) if store.read("scores", tile) is None
+    ]
+    assert empty == [(0, 3), (0, 4)]
+
+
+def test_only_nodata_has_no_weight(original):
+    """Every valid pixel lies in a cell that some tile has seen."""
+    spec = read_spec(original.folder)
+    store = Store(original.folder / "store", spec.plan, spec.record_layout)
+    known = blend(spec.plan, spec.plan.raster, 4, 5, lambda tile: store.read("scores", tile)).known[1:-1, 1:-1]
+    pixels = known.repeat(4, 0).repeat(4, 1)[:150, :210] > 0
+    assert not pixels.all()
+    assert (pixels | ~store.valid(spec.plan.raster)).all()
+
+
+def test_a_raster_of_nodata_alone_asks_no_model(make_raster, fresh):
+    """It is finished in no time, and stored as nothing."""
+    raster = make_raster("empty.tif", np.zeros((3, 1700, 1900), "u1"), nodata=0)
+    start = time.process_time()
+    report = fresh._replace(raster=raster).again(tile_size=(256, 256), chunk=512)
+    assert time.process_time() - start < 5
+    assert (report.tiles, "model" in report.parts) == (0, False)
+    mosaic = open_mosaic(fresh.output)
+    assert (mosaic.classes[:] == 255).all()
+    assert (mosaic.confidence[:] == 255).all()
+    assert not [path for path in (fresh.output / "0").rglob("*.*") if path.name[0].isdigit()]
+    assert status(fresh.output).complete
+
+
+def test_a_mosaic_that_is_gone_is_rendered_again(finished, digests, original):
+    """From the store alone, also its blocks of nothing but nodata."""
+    shutil.rmtree(finished.output)
+    report = finished.again()
+    assert (report.inferred, report.rendered) == (0, 4)
+    assert digests(finished.output) == digests(original.output)
+
+
+def test_a_store_may_be_dropped_when_all_is_done(fresh, contents):
+    """And is then not made again by the same command."""
+    fresh.again(keep_store=False)
+    assert not (fresh.folder / "store").exists()
+    before = contents(fresh.output.parent)
+    assert fresh.again(keep_store=False).inferred == 0
+    assert fresh.again().inferred == 0
+    assert contents(fresh.output.parent) == before
+    assert status(fresh.output).complete
+    with pytest.raises(OutputError, match="the per-tile records are not there; run again with --keep-store"):
+        stitch_raster(fresh.output, score_threshold=0.5)
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_a_store_may_be_dropped_later(finished):
+    """By the same command with --drop-store."""
+    finished.again(keep_store=False)
+    assert not (finished.folder / "store").exists()
+
+
+def test_the_status_tells_what_is_done_and_what_is_missing(finished):
+    """By step, with the names of the blocks."""
+    assert status(finished.output).complete
+    (finished.folder / "records" / "infer" / "1-2.json").unlink()
+    next((finished.output / "0" / "classes").glob("2.*")).unlink()
+    found = status(finished.output)
+    assert found.missing == {"infer": ["1-2"], "render": ["1-0" if "1-0" in found.missing["render"] else "1-1"]}
+    assert [len(found.done[step]) for step in ("infer", "render")] == [5, 3]
+    assert not found.complete
+
+
+STITCHED = [
+    {"score_threshold": 0.7},
+    {"chunk": 32},
+    {"zarr_format": 3},
+    {"score_threshold": 0.99, "chunk": 32, "zarr_format": 3},
+]
+CASES = [(changes, None) for changes in STITCHED] + [(STITCHED[-1], "new.zarr"), (STITCHED[0], "deeper/down/new.zarr")]
+
+
+@pytest.mark.parametrize(("changes", "place"), CASES)
+def test_stitching_again_gives_what_a_fresh_run_gives(finished, digests, contents, changes, place):
+    """Byte for byte, from records that are not touched; elsewhere, the old mosaic is not touched either."""
+    new = place and finished.output.parent / place
+    kept = finished.folder / "store" if new is None else finished.output
+    before = contents(kept), contents(finished.folder / "store")
+    report = stitch_raster(finished.output, new, **changes)
+    assert report.inferred == 0
+    assert (contents(kept), contents(finished.folder / "store")) == before
+    alone = finished._replace(output=finished.output.parent / "alone" / "out.zarr")
+    alone.again(**changes)
+    expected = {name: digest for name, digest in digests(alone.output).items() if name.startswith(".zarr")}
+    assert expected.items() <= digests(new or finished.output).items()
+
+
+def test_stitching_there_and_back_gives_the_first_mosaic(finished, digests, original):
+    """Nothing of the detour is left."""
+    stitch_raster(finished.output, score_threshold=0.9, zarr_format=3)
+    assert digests(finished.output) != digests(original.output)
+    stitch_raster(finished.output, score_threshold=0.0, zarr_format=2)
+    assert digests(finished.output) == digests(original.output)
+    assert finished.again().rendered == 0
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_stitching_without_a_change_does_nothing(finished, contents):
+    """As running does."""
+    finished.again()
+    before = contents(finished.output.parent)
+    assert stitch_raster(finished.output).rendered == 0
+    assert stitch_raster(finished.output, score_threshold=0.0).rendered == 0
+    assert contents(finished.output.parent) == before
+
+
+def test_a_copy_is_stitched_where_it_is(finished, original, contents):
+    """Not where it was made."""
+    before = contents(original.output.parent)
+    stitch_raster(finished.output, score_threshold=0.9)
+    assert contents(original.output.parent) == before
+    assert read_spec(finished.folder).output == str(finished.output)
+
+
+def test_a_stitched_mosaic_can_be_stitched_again(finished, digests):
+    """In place, or on to a third, all from the one store."""
+    second, third = (finished.output.parent / name for name in ("2/out.zarr", "3.zarr"))
+    stitch_raster(finished.output, second, score_threshold=0.5)
+    stitch_raster(second, score_threshold=0.7)
+    stitch_raster(second, third)
+    stitch_raster(finished.output, score_threshold=0.7)
+    mosaics = [
+        {k: v for k, v in digests(path).items() if k.startswith(".zarr")} for path in (finished.output, second, third)
+    ]
+    assert mosaics[0] == mosaics[1] == mosaics[2]
+    assert status(third).complete
+
+
+def test_stitching_never_takes_the_place_of_another_run(finished, contents):
+    """Whose records would be lost."""
+    other = finished._replace(output=finished.output.parent / "other.zarr")
+    other.again()
+    before = contents(finished.output.parent)
+    with pytest.raises(OutputError, match=r"other\.zarr: a run with records of its own is there; take another path"):
+        stitch_raster(finished.output, other.output, score_threshold=0.5)
+    assert contents(finished.output.parent) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"exact": True},
+            "exact: cannot be changed without inferring again; stitch takes score_threshold, zarr_format",
+        ),
+        ({"tile_size": (96, 96)}, "tile_size: cannot be changed without inferring again"),
+        ({"score_threshold": 2}, "--score-threshold 2: give a value from 0 to 1"),
+        ({"chunk": 1}, "--chunk 1: give at least 16"),
+    ],
+)
+def test_a_change_that_stitching_cannot_make_is_refused(finished, contents, changes, message):
+    """Exit code 2, and nothing has changed on disk."""
+    before = contents(finished.output.parent)
+    with pytest.raises(UsageError, match=message):
+        stitch_raster(finished.output, **changes)
+    assert contents(finished.output.parent) == before
+
+
+def test_stitching_with_blocks_missing_lists_them(finished, contents):
+    """And may be tried again when they are done: exit code 75."""
+    for name in ("0-1", "1-2"):
+        (finished.folder / "records" / "infer" / f"{name}.json").unlink()
+    before = contents(finished.output)
+    for new in (None, finished.output.parent / "new.zarr"):
+        with pytest.raises(RetryLater, match=r"2 tile blocks are missing \(0-1, 1-2\); finish them with run") as caught:
+            stitch_raster(finished.output, new, score_threshold=0.5)
+        assert caught.value.exit_code == 75
+    assert contents(finished.output) == before
+
+
+def test_a_stitched_mosaic_does_not_infer_into_another_run(finished):
+    """Whose lock it does not hold."""
+    new = finished.output.parent / "new.zarr"
+    stitch_raster(finished.output, new)
+    (finished.folder / "records" / "infer" / "0-0.json").unlink()
+    with pytest.raises(RetryLater, match="tile blocks are missing; finish the run that they belong to first"):
+        finished._replace(output=new).again()
+
+
+@pytest.fixture
+def damaged(make_raster, painted, fresh):
+    """A run over a raster with one block that cannot be decoded, and a function that repairs it unseen."""
+    raster = make_raster(
+        "in.tif",
+        painted((150, 210)),
+        transform=(2, 0, 1000, 0, -2, 5000),
+        tiled=True,
+        blockxsize=64,
+        blockysize=64,
+        compress="deflate",
+    )
+    whole, times = raster.read_bytes(), raster.stat()
+    with rasterio.open(raster) as dataset:
+        offset = int(dataset.get_tag_item("BLOCK_OFFSET_3_2", "TIFF", bidx=2))
+
+    def write(content):
+        raster.write_bytes(content)
+        os.utime(raster, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    write(whole[:offset] + b"\0" * 20 + whole[offset + 20 :])
+    return fresh._replace(raster=raster), lambda: write(whole)
+
+
+def test_a_block_that_fails_stops_the_run_and_the_same_command_goes_on(damaged, records):
+    """The error names block, file and window, and is an exit code of 1."""
+    made, repair = damaged
+    with pytest.raises(
+        BlockError, match=r"tile block 1-[12] of \S+out\.run: \S+in\.tif: cannot read rows .*, columns"
+    ) as caught:
+        made.again()
+    assert (caught.value.exit_code, "\n" in str(caught.value)) == (1, False)
+    done = records(made.folder)
+    assert 0 < len(done) < 6
+    assert not status(made.output).complete
+    repair()
+    assert made.again().inferred == 6 - len(done)
+    assert done.items() <= records(made.folder).items()
+
+
+def test_an_object_that_is_lost_is_made_again_and_nothing_else(finished, original, digests, records):
+    """Of the store, and of the mosaic."""
+    before = records(finished.folder)
+    spec = read_spec(finished.folder)
+    (shard, *_) = Store(finished.folder / "store", spec.plan, spec.record_layout).objects(spec.plan.block(1, 0))
+    shard.unlink()
+    next((finished.output / "0" / "confidence").glob("0.*")).write_bytes(b"")
+    report = finished.again()
+    assert (report.inferred, report.rendered) == (1, 1)
+    assert {name for name, record in records(finished.folder).items() if record != before[name]} == {"1-0"}
+    assert digests(finished.output) == digests(original.output)
+
+
+def test_a_run_sweeps_what_a_kill_has_left_long_ago(finished):
+    """Shards half written may be large."""
+    left = finished.folder / "store" / "scores" / "c" / "0.7f.partial"
+    left.write_bytes(b"x")
+    os.utime(left, (time.time() - STALE_SECONDS - 60,) * 2)
+    (finished.folder / "records" / "infer" / "0-0.json").unlink()
+    finished.again()
+    assert not left.exists()
+
+
+def test_half_a_store_is_not_taken_for_one(fresh):
+    """Its metadata appear together, or are made again."""
+    (fresh.folder / "store.partial").mkdir(parents=True)
+    (fresh.folder / "store.partial" / "zarr.json").write_text("{")
+    Journal(fresh.folder).note("run.json", {})
+    fresh.again(overwrite=True)
+    assert status(fresh.output).complete
+    assert not (fresh.folder / "store.partial").exists()
