@@ -83,12 +83,12 @@ def card_text(architecture: Architecture | PaletteArchitecture, card: ModelCard)
 
 def _describe(files: ModelFiles, base: Path | None) -> ModelInfo:
     shapes = _all_shapes(files)
-    if set(shapes) == {"colours"}:
-        return _describe_palette(files, shapes["colours"])
     config = _read_config(files)
     _refuse_dinov3(shapes, config)
     if base is not None:
         raise ModelError(f"base {base} is for weights stored as differences; these are whole: leave the base out")
+    if set(shapes) == {"colours"}:
+        return _describe_palette(files, shapes["colours"])
     spelling = detect_format(shapes)
     own = {name: shape for name, shape in to_own(shapes, SHAPES).items() if 0 not in shape}
     own_card = _read_own_card(files, Architecture)

@@ -55,7 +55,9 @@ def find_files(location: str | Path) -> ModelFiles:
         return _single_file(path)
     match = _HUB_ID.fullmatch(str(location))
     if match is None or path.suffix in _SUFFIXES:
-        raise ModelError(f"model {location}: no such file or directory, and no hub id of the form ORG/NAME[@REV]")
+        raise ModelError(
+            f"model {location}: no such file or directory, and no hub id of the form ORG/NAME[@REV]; check it"
+        )
     return _in_directory(_download(match["repo"], match["revision"]), match["repo"])
 
 
@@ -68,13 +70,13 @@ def _in_directory(path: Path, name: str) -> ModelFiles:
     if (path / _PICKLE).is_file():
         return ModelFiles(name, path, (path / _PICKLE,), None, configs)
     others = sorted(file.name for file in path.iterdir() if file.suffix in _SUFFIXES)
-    hint = f"; give one of its files: {', '.join(others[:5])}" if others else ""
-    raise ModelError(f"model {path}: holds no {WEIGHTS}, {_INDEX} or {_PICKLE}{hint}")
+    hint = f"one of its files: {', '.join(others[:5])}" if others else "a directory that does"
+    raise ModelError(f"model {path}: holds no {WEIGHTS}, {_INDEX} or {_PICKLE}; give {hint}")
 
 
 def _single_file(path: Path) -> ModelFiles:
     if path.suffix not in _SUFFIXES:
-        raise ModelError(f"model {path}: a file must end in {', '.join(_SUFFIXES)}")
+        raise ModelError(f"model {path}: is no weight file; give one that ends in {', '.join(_SUFFIXES)}")
     if path.name in (WEIGHTS, _PICKLE):
         # Under its standard name the file is the model of its directory, and the configuration beside it is its own.
         configs = {config: path.parent / config for config in _CONFIGS if (path.parent / config).is_file()}

@@ -13,6 +13,7 @@ _BACKBONE = "encoder.backbone."
 _HEAD_WIDTH = 64  # of every published EoMT
 _BLOCKS_OF_DEPTH = {12: 3, 24: 4, 40: 5}  # of the published sizes S and B, L, g
 _SHOWN = 5
+_FETCH = "the files are not those of one whole model, fetch them again"
 
 
 def infer_architecture(shapes: Mapping[str, Shape], stated: Mapping[str, Any]) -> Architecture:
@@ -88,15 +89,20 @@ def check_shapes(shapes: Mapping[str, Shape], architecture: Architecture, spelli
     gated = architecture.swiglu
     if missing:
         names = [name_in_file(name, spelling, gated=gated) for name in missing]
-        raise ModelError(f"{len(names)} tensors are missing: {_list(names)}")
+        raise ModelError(f"{_count(names)} missing: {_list(names)}; {_FETCH}")
     if surplus:
         names = [name_in_file(name, spelling, gated=gated) for name in surplus]
-        raise ModelError(f"{len(names)} tensors are unexpected: {_list(names)}")
+        raise ModelError(f"{_count(names)} unexpected: {_list(names)}; check that this is an EoMT's file")
     if other:
         raise ModelError(
-            f"{len(other)} tensors have another shape than the rest implies: "
+            f"{_count(other)} of another shape than the rest implies: "
             + _list([f"{name} is {shapes[name]}, not {expected[name]}" for name in other])
+            + f"; {_FETCH}"
         )
+
+
+def _count(names: list[str]) -> str:
+    return "1 tensor is" if len(names) == 1 else f"{len(names)} tensors are"
 
 
 def _list(names: list[str]) -> str:
@@ -137,7 +143,7 @@ def _norm(name: str, dim: int) -> dict[str, Shape]:
 def _shape(shapes: Mapping[str, Shape], name: str, rank: int) -> Shape:
     """Return the shape of a tensor that must be there."""
     if name not in shapes:
-        raise ModelError(f"tensor {name} is missing")
+        raise ModelError(f"tensor {name} is missing; {_FETCH}")
     if len(shapes[name]) != rank or 0 in shapes[name]:
         raise ModelError(f"tensor {name} has shape {shapes[name]}, {rank} axes were expected")
     return shapes[name]
@@ -184,7 +190,7 @@ def _positions(shapes: Mapping[str, Shape], found: Mapping[str, Any], stated: Ma
     # A table for patches alone comes with register tokens unless a configuration says otherwise; where they are absent
     # a file has lost them, and would load as another function.
     if cells == rows and prefix and not found["num_registers"] and "num_registers" not in stated:
-        raise ModelError(f"tensor {_BACKBONE}reg_token is missing")
+        raise ModelError(f"tensor {_BACKBONE}reg_token is missing; {_FETCH}")
     return {"image_size": tuple(size), "no_embed_class": cells == rows}
 
 
@@ -206,4 +212,4 @@ def _num_heads(dim: int) -> int:
 def _check_stated(found: Mapping[str, Any], stated: Mapping[str, Any]) -> None:
     for name, value in stated.items():
         if name in found and found[name] != value:
-            raise ModelError(f"the configuration states {name} {value}, the weights have {found[name]}")
+            raise ModelError(f"the configuration states {name} {value}, the weights have {found[name]}; {_FETCH}")

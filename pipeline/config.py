@@ -136,7 +136,7 @@ class RunConfig:
     def _check_numbers(self) -> None:
         for name, lowest in (("tile_block", 1), ("chunk", 16), ("readers", 1), ("workers", 0)):
             _at_least(name, getattr(self, name), lowest)
-        for name in ("batch_size", "subdataset"):
+        for name in ("batch_size", "subdataset", "max_memory"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)
         for side in self.tile_size or ():

@@ -92,7 +92,7 @@ def _at_page(source: Source, subdataset: int | None) -> Source:
     with open_source(source)[0] as dataset:
         pages = [int(name.split(":")[1]) - 1 for name in dataset.subdatasets if name.startswith("GTIFF_DIR:")] or [0]
     if not 1 <= subdataset <= len(pages):
-        raise InputError(f"--subdataset {subdataset}: {shown(source.path)} has 1..{len(pages)}")
+        raise InputError(f"--subdataset {subdataset}: {shown(source.path)} has 1..{len(pages)}; give one of them")
     return Source(source.path, source.driver, source.remote, pages[subdataset - 1])
 
 
@@ -140,12 +140,19 @@ def _georeference(dataset: Any, located: bool) -> tuple[Affine6 | None, str | No
     points, points_crs = dataset.gcps
     elsewhere = dataset.transform.is_identity and bool(points or dataset.rpcs)
     if located and not elsewhere:
-        return _affine6(dataset.transform), _wkt(dataset.crs), []
+        transform = _affine6(dataset.transform)
+        return transform, _wkt(dataset.crs), _askew(transform)
     fitted = _fit(points) if points else None
     if fitted is not None:
-        return fitted, _wkt(points_crs), []
+        return fitted, _wkt(points_crs), _askew(fitted)
     kind = "ground control points that fit no affine transform" if points else "RPCs only" if dataset.rpcs else ""
     return None, None, [f"has {kind}: the result lies in pixels; gdalwarp it first"] if kind else []
+
+
+def _askew(transform: Affine6) -> list[str]:
+    """A remark on rows and columns that run askew, which the mosaic's y and x cannot tell."""
+    _, b, _, d, _, _ = transform
+    return ["lies askew, and GDAL before 3.13 will not see where the result lies: gdalwarp it first"] if b or d else []
 
 
 def _affine6(transform: Any) -> Affine6:
@@ -239,7 +246,7 @@ class Reader:
         except GDAL_ERRORS as error:
             raise BlockError(
                 f"{shown(self.spec.path)}: cannot read {window} ({cause(error)}); copy the file again, "
-                "then run the same command"
+                "keeping its time (cp -p), then run the same command"
             ) from error
 
     def _handle(self) -> Any:

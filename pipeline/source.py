@@ -138,7 +138,7 @@ def _remote(name: str, allowed: bool) -> Source:
     if not REMOTE.match(name):
         raise InputError(f"{shown(name)}: only files and http, https, s3, gs and az addresses are read; unpack it")
     if not allowed:
-        raise InputError(f"{shown(name)}: is on another host; allow it with --allow-remote")
+        raise InputError(f"{shown(name)}: is on another host; download it and give the file")
     found = re.search(r"https?://(?:[^/@]*@)?(\[[^]]*\]|[^/:?#]*)", name)
     host = found.group(1).strip("[]").lower() if found else ""
     if host in METADATA_HOSTS or _link_local(host):

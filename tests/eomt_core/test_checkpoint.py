@@ -131,7 +131,7 @@ def test_a_bin_with_one_key_removed_is_refused(make_state: MakeState, tmp_path: 
 def test_an_unexpected_tensor_is_refused(make_state: MakeState, tmp_path: Path) -> None:
     """Weights for which the model has no place are named."""
     save_file(make_state() | {"encoder.backbone.norm_pre.weight": torch.ones(64)}, tmp_path / "model.safetensors")
-    with pytest.raises(ModelError, match=r"1 tensors are unexpected: encoder\.backbone\.norm_pre\.weight"):
+    with pytest.raises(ModelError, match=r"1 tensor is unexpected: encoder\.backbone\.norm_pre\.weight"):
         load(tmp_path)
 
 

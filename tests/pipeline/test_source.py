@@ -128,7 +128,7 @@ def test_sources_of_a_vrt_are_checked_like_inputs(make_raster, tmp_path):
 )
 def test_other_hosts_need_leave(name):
     """A path from a list or a form may be anybody's."""
-    refused(name, "another host; allow it with --allow-remote")
+    refused(name, "another host; download it and give the file")
 
 
 @pytest.mark.parametrize(

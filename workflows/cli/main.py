@@ -72,6 +72,10 @@ def explain(error: BaseException, command: str | None = None) -> Failure:
 
 def tell(console: Console, failure: Failure, error: BaseException) -> None:
     """Say on stderr why a command ends; with -v also where in the code."""
+    # Asked for nothing, click from 8.2 on raises the help; before, it printed it.
+    if isinstance(error, click.UsageError) and type(error).__name__ == "NoArgsIsHelpError":
+        click.echo(error.format_message(), err=True)
+        return
     if console.verbose and isinstance(error, Exception) and not isinstance(error, click.ClickException):
         click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
     console.error(f"eomt-batch: error: {failure.text}", failure.code)
@@ -85,7 +89,7 @@ def _usage(error: click.ClickException) -> str:
     """Click's words, and where the options are explained if click itself found the fault."""
     text = " ".join(error.format_message().split())
     context = error.ctx if isinstance(error, click.UsageError) else None
-    return f"{text.rstrip('.')}; see {context.command_path} --help" if context else text
+    return f"{text.rstrip('.?')}; see {context.command_path} --help" if context else text
 
 
 class Commands(click.Group):
