@@ -209,7 +209,7 @@ def load_predictor(
     scaling: Scaling,
     batch_size: int | None,
     threads: int,
-    tta: str = "none",
+    tta: str,
 ) -> Predictor:
     """Load a model and put it to work.
 
@@ -235,6 +235,7 @@ def load_predictor(
         choose_precision(precision, place),
         scaling,
         batch_size or (AUTO_BATCH if place.type == "cuda" else 1),
+        tta,
     )
 
 

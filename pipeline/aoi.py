@@ -170,4 +170,4 @@ def _read_other(path: Path) -> tuple[str, list[Geometry]]:
         meta, _, shapes, _ = read(path, columns=[])
         return meta["crs"] or GEOJSON_CRS, [mapping(shape) for shape in from_wkb(shapes) if shape is not None]
     except Exception as error:  # pyogrio and shapely raise classes of their own, which need not be installed
-        raise InputError(f"--aoi {path}: cannot be read ({' '.join(str(error).split())})") from error
+        raise InputError(f"--aoi {path}: cannot be read ({str(error).split(';')[0].strip()}); give polygons") from error

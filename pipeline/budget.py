@@ -15,6 +15,7 @@ import psutil
 from eomt_core.batch import AUTO_BATCH
 from pipeline.cluster import cores
 from pipeline.config import RunConfig
+from pipeline.devices import choose_device
 from pipeline.errors import UsageError
 from pipeline.source import CACHE_BYTES
 from pipeline.spec import RunSpec
@@ -65,14 +66,14 @@ class Bill:
     mosaic: int
 
 
-def bill(spec: RunSpec, *, batch_size: int, readers: int, workers: int, threads: int, cuda: bool) -> Bill:
+def bill(spec: RunSpec, *, batch_size: int, readers: int, workers: int | None, threads: int, cuda: bool) -> Bill:
     """The bill of a run.
 
     Args:
         spec: The run.
         batch_size: Tiles per forward.
         readers: Reader threads per worker.
-        workers: Worker processes; 0: all in this process.
+        workers: Worker processes; 0: all in this process; None: they are elsewhere.
         threads: Blocks that a process renders at a time.
         cuda: Whether the processes that infer use a GPU.
     """
@@ -81,20 +82,27 @@ def bill(spec: RunSpec, *, batch_size: int, readers: int, workers: int, threads:
     render = threads * _render(spec)
     fixed = DRIVER + TORCH + SCRATCH + (CUDA_CONTEXT if cuda else 0)
     # What inference has freed serves rendering too: a process peaks once.
-    memory = (DRIVER if workers else 0) + max(1, workers) * (fixed + int(SLACK * max(infer, render)))
-    tiles, pixels = len(spec.plan), spec.plan.shape[0] * spec.plan.shape[1]
-    store = tiles * spec.record_layout.tile_bytes
-    return Bill(memory, infer, render, store, pixels * (np.dtype(spec.codes.dtype).itemsize + 1))
+    worker = fixed + int(SLACK * max(infer, render))
+    memory = DRIVER if workers is None else (DRIVER if workers else 0) + max(1, workers) * worker
+    pixels = spec.plan.shape[0] * spec.plan.shape[1] * (np.dtype(spec.codes.dtype).itemsize + 1)
+    return Bill(memory, infer, render, _tiles(spec) * spec.record_layout.tile_bytes, pixels)
+
+
+def _tiles(spec: RunSpec) -> int:
+    """Tiles that may be inferred: all, or those of the tile blocks that the area of interest touches."""
+    if spec.aoi is None:
+        return len(spec.plan)
+    return sum(len(block.tiles) for block in spec.plan.blocks() if spec.aoi.within(block.extent))
 
 
 def of_config(spec: RunSpec, config: RunConfig) -> Bill:
     """The bill of a run on this machine with the options that a user gave."""
-    cuda = config.device.startswith("cuda") or (config.device == "auto" and Path("/proc/driver/nvidia").exists())
+    cuda = choose_device(config).startswith("cuda")
     return bill(
         spec,
         batch_size=config.batch_size or (AUTO_BATCH if cuda else 1),
         readers=config.readers,
-        workers=config.workers,
+        workers=None if config.scheduler or config.scheduler_file else config.workers,
         threads=1 if config.workers else cores(),
         cuda=cuda,
     )
@@ -145,8 +153,14 @@ def available_memory() -> int:
     return int(0.8 * min(limits))
 
 
-def check(bill: Bill, output: Path, max_memory: int | None) -> None:
+def check(bill: Bill, output: Path, max_memory: int | None, left: tuple[float, float] = (1, 1)) -> None:
     """Refuse a run that does not fit.
+
+    Args:
+        bill: Of the whole run.
+        output: Where the mosaic goes.
+        max_memory: `--max-memory`.
+        left: The part of the records and of the mosaic that is still to be written.
 
     Raises:
         UsageError: Too little memory or disk; both figures are named.
@@ -155,13 +169,13 @@ def check(bill: Bill, output: Path, max_memory: int | None) -> None:
     if bill.memory > allowed:
         raise UsageError(
             f"--max-memory: the run needs {bill.memory / 1e9:.2f} GB and may take {allowed / 1e9:.2f} GB; "
-            "lower --batch-size, --tile-size, --tile-block or --workers"
+            "lower --batch-size, --tile-size, --tile-block or --workers, or raise --max-memory"
         )
     free = shutil.disk_usage(_existing_parent(output)).free
-    needed = int((bill.store + bill.mosaic) * (1 + DISK_MARGIN))
+    needed = int((bill.store * left[0] + bill.mosaic * left[1]) * (1 + DISK_MARGIN))
     if needed > free:
         raise UsageError(
-            f"{output}: the run may need {needed / 1e9:.1f} GB of disk and {free / 1e9:.1f} GB are free; "
+            f"{output}: the run may need {needed / 1e6:.1f} MB of disk and {free / 1e6:.1f} MB are free; "
             "take another --out"
         )
 

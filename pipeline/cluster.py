@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -43,6 +44,9 @@ CONNECT_SECONDS = 30
 
 WORKER_SECONDS = 60
 """How long a cluster may be without any worker."""
+
+_starting = threading.Lock()
+"""Dask's servers import parts of themselves when they are first started, which two threads must not do at once."""
 
 Task = tuple[Any, ...]
 
@@ -160,7 +164,8 @@ def connect(config: RunConfig) -> Iterator[Cluster]:
         if config.scheduler or config.scheduler_file:
             yield Cluster(stack.enter_context(_existing(config)), threads=1)
         else:
-            cluster = stack.enter_context(_processes(config) if config.workers else _in_process())
+            with _starting:
+                cluster = stack.enter_context(_processes(config) if config.workers else _in_process())
             client = stack.enter_context(Client(cluster))
             yield Cluster(client, threads=1 if config.workers else cores())
 

@@ -20,7 +20,7 @@ from pipeline.errors import RunError
 from pipeline.journal import BlockRecord
 from pipeline.preprocess import TileBatch, cut_tile, cut_valid, prepare
 from pipeline.raster import Reader
-from pipeline.spec import Engine, RunSpec
+from pipeline.spec import Engine, RunSpec, read_spec
 from pipeline.store import Store, query_record
 from pipeline.tiling import SuperWindow, Tile, TileBlock, Window
 
@@ -114,10 +114,16 @@ class InferWorker:
             for batch in self._batches(self._loads(block, clock), block, valid):
                 tiles += len(batch.tiles)
                 self._infer(batch, write, clock)
+            self._check_current()
         with clock("write"):
             self.store.write_valid(block, valid)
         pixels, size = block.owned.height * block.owned.width, self.predictor.batch_size
         return BlockRecord(block.name, "infer", self.spec.infer_fingerprint, pixels, tiles, clock.rounded(), size)
+
+    def _check_current(self) -> None:
+        """Stop a task that outlived its run: it must not put its records among those of the next one."""
+        if read_spec(self.folder).infer_fingerprint != self.spec.infer_fingerprint:
+            raise RunError(f"{self.folder}: begun anew with other options; this task is of the old run")
 
     def _infer(self, batch: TileBatch, write: Callable[[Tile, dict[str, NDArray[Any]]], None], clock: Clock) -> None:
         with clock("model"):
@@ -148,9 +154,9 @@ class InferWorker:
             if aoi and not aoi.within(window):
                 return Loaded(read, window, NOTHING, np.zeros(window[2:], bool))
             pixels, valid = reader.read(window)
-            if aoi:
-                valid &= aoi.mask(window)
-            return Loaded(read, window, prepare(pixels, valid, self.spec.scaling), valid)
+            ready = prepare(pixels, valid, self.spec.scaling)
+            # The model still sees what lies around the area: an answer at its border is that of the whole raster.
+            return Loaded(read, window, ready, valid & aoi.mask(window) if aoi else valid)
 
     def _batches(self, loads: Iterator[Loaded], block: TileBlock, valid: NDArray[np.bool_]) -> Iterator[TileBatch]:
         """Tiles that hold any data, in full batches however the super-windows divide them; notes validity in passing.

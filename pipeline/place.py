@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ def check_place(output: Path, overwrite: bool) -> None:
         OutputError: The path has another suffix, or holds something that no run of ours made.
     """
     journal = Journal.of(output)
+    if any(part.endswith(":") for part in output.parts):
+        raise OutputError(f"--out {output}: only folders of this machine are written; give a path")
     if output.suffix != ".zarr":
         raise OutputError(f"--out {output}: a mosaic's path ends in .zarr; give {output.with_suffix('.zarr').name}")
     if output.exists() and not is_ours(output):
@@ -34,7 +37,9 @@ def check_place(output: Path, overwrite: bool) -> None:
     if output.exists() and not journal.exists and not overwrite:
         raise OutputError(f"--out {output}: a mosaic without its run folder {journal.folder.name}; give --overwrite")
     parent = next(folder for folder in output.parents if folder.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
+    if not parent.is_dir():
+        raise OutputError(f"--out {output}: {parent} is a file, no folder; take another path")
+    if not os.access(parent, os.W_OK):
         raise OutputError(f"--out {output}: {parent} cannot be written; take another path")
 
 
@@ -72,12 +77,17 @@ def words(name: str, value: Any) -> str:
         case "scale", dict():
             text = str(Scaling.from_json(value))
         case "stamps", list():
-            text = ", ".join(f"{file} of {size} bytes changed at {mtime} ns" for file, size, mtime in value)
+            text = ", ".join(f"{file} of {size} bytes, changed {_time(mtime)}" for file, size, mtime in value)
         case _, list():
             text = ",".join(map(str, value))
         case _:
             text = str(value)
     return f"{NAMES.get(name, name.replace('_', '-'))} {text}"
+
+
+def _time(nanoseconds: int) -> str:
+    """A file's time, to the microsecond: less would show two times as one."""
+    return datetime.fromtimestamp(nanoseconds / 1e9).isoformat(" ", "microseconds")
 
 
 def restitched(old: Journal, place: Path, changes: Mapping[str, Any]) -> RunSpec:
@@ -106,7 +116,7 @@ def existing(output: Path) -> Journal:
     Raises:
         OutputError: There is none.
     """
-    journal = Journal.of(output.absolute())
+    journal = Journal.of(output.resolve())
     if not journal.exists:
         raise OutputError(
             f"{output}: no run was begun here ({journal.folder.name}/run.json is missing); check the path"

@@ -17,6 +17,7 @@ from eomt_core.errors import ModelError
 from eomt_core.labels import palette
 from pipeline.aoi import choose_aoi
 from pipeline.config import RunConfig, overlap_pixels
+from pipeline.devices import choose_precision
 from pipeline.errors import UsageError
 from pipeline.preprocess import choose_scaling
 from pipeline.raster import open_raster
@@ -66,7 +67,7 @@ def prepare(source: str, output: Path, config: RunConfig) -> RunSpec:
         overlap=(rows, cols),
         tile_block=config.tile_block,
         kind=_kind(config),
-        precision=config.precision,
+        precision=choose_precision(config),
         score_threshold=config.score_threshold,
         zarr_format=config.zarr_format,
         chunk=config.chunk,

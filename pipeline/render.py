@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.clock import Clock
+from pipeline.errors import RunError
 from pipeline.journal import BlockRecord
 from pipeline.mosaic import Mosaic
-from pipeline.spec import RunSpec
+from pipeline.spec import RunSpec, read_spec
 from pipeline.stitch.blend import blend
 from pipeline.stitch.exact import exact
 from pipeline.stitch.label import Labels, accept, crop, label
@@ -42,6 +43,8 @@ class RenderWorker:
         with clock("read"):
             valid = self.store.valid(block.window)
         labels = self._labels(block, valid, clock)
+        if read_spec(self.folder).render_fingerprint != self.spec.render_fingerprint:
+            raise RunError(f"{self.folder}: begun anew with other options; this task is of the old run")
         with clock("write"):
             self.mosaic.write(block.window, classes=labels.classes, confidence=labels.confidence)
         pixels = block.window.height * block.window.width

@@ -36,18 +36,20 @@ def segment_raster(
         RunError: A block failed; the same call continues.
         RetryLater: The cluster gave way; the same call continues.
     """
-    output = Path(output).absolute()
+    output = Path(output).resolve()
     journal = Journal.of(output)
     spec = prepare(str(source), output, config)
     check_place(output, config.overwrite)
     if not config.overwrite:
         spec = continued(journal, spec)
-    budget.check(budget.of_config(spec, config), output, config.max_memory)
+    run = Run(spec, journal, on_progress or _silent)
+    budget.check(budget.of_config(spec, config), output, config.max_memory, run.left)
     with journal.lock():
         if config.overwrite:
             clear(output)
+        continued(journal, spec)  # once more: another run may have begun and ended since
         journal.begin(spec)
-        return Run(spec, journal, on_progress or _silent).all(config)
+        return run.all(config)
 
 
 def stitch_raster(
@@ -70,7 +72,7 @@ def stitch_raster(
         UsageError: There is no run, its store was dropped, or a change is none that stitching can make.
         RetryLater: Tile blocks are missing.
     """
-    old, place = existing(Path(output)), Path(new or output).absolute()
+    old, place = existing(Path(output)), Path(new or output).resolve()
     spec = restitched(old, place, changes)
     journal = Journal.of(place)
     with journal.lock():
@@ -89,7 +91,7 @@ def status(output: str | Path) -> Status:
         OutputError: There is no run.
     """
     journal = existing(Path(output))
-    run = Run(replace(journal.spec(), output=str(Path(output).absolute())), journal, _silent)
+    run = Run(replace(journal.spec(), output=str(Path(output).resolve())), journal, _silent)
     missing = {step: list(run.todo(step)) for step in STEPS}
     done = {step: [name for name in run.tasks(step) if name not in set(missing[step])] for step in STEPS}
     return Status(str(output), done, missing, run.finished)
@@ -135,6 +137,12 @@ class Run:
     def finished(self) -> bool:
         """Whether the mosaic is complete, and nothing is missing."""
         return self.journal.complete and not any(map(self.todo, STEPS))
+
+    @property
+    def left(self) -> tuple[float, float]:
+        """The part of the tile blocks, and of the output blocks, that is still to be done."""
+        infer, render = (len(self.todo(step)) / len(self.tasks(step)) for step in STEPS)
+        return infer, render
 
     def tasks(self, step: Step) -> dict[str, tuple[int, int]]:
         """Rows and columns of blocks, by block name."""

@@ -169,6 +169,10 @@ def check_files(source: Source, max_block_bytes: int) -> tuple[Path, ...]:
     path = Path(source.path)
     if source.driver == "GTiff":
         check_complete(path, source.page)
+        mask = path.with_name(f"{path.name}.msk")  # which decides what is nodata
+        if mask.exists() and sniff(mask) == "GTiff":
+            check_complete(mask)
+            return path, mask
     if source.driver == "PNG":
         _check_png(path)
     if source.driver != "VRT":

@@ -134,6 +134,12 @@ class TileBlock:
         """The block's id in records and messages."""
         return f"{self.index[0]}-{self.index[1]}"
 
+    @property
+    def extent(self) -> Window:
+        """All pixels that its tiles see."""
+        first, last = self.tiles[0].window, self.tiles[-1].window
+        return Window(first.row, first.col, last.bottom - first.row, last.right - first.col)
+
 
 @dataclass(frozen=True)
 class OutputBlock:
@@ -180,7 +186,10 @@ class TilePlan:
         rounded = tuple(ceil_to(overlap, self.lattice) for overlap in self.overlap)
         for asked, overlap, size in zip(self.overlap, rounded, self.tile_size, strict=True):
             if asked < 0 or overlap >= size:
-                raise UsageError(f"--overlap: {overlap} pixels must be at least 0 and less than the tile size ({size})")
+                rounded_up = f", {overlap} on the model's lattice," if overlap != asked else ""
+                raise UsageError(
+                    f"--overlap: {asked} pixels{rounded_up} must be at least 0 and less than the tile size ({size})"
+                )
         object.__setattr__(self, "overlap", rounded)
 
     @cached_property

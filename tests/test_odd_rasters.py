@@ -1,8 +1,9 @@
-"""`eomt-batch run` over every unusual raster of the real data, as a user would call it."""
+"""`eomt-batch run` over every unusual raster of the real data, as a user would call it, and over a damaged one."""
 
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from eomt_core.palette import save_palette
 from pipeline import open_mosaic
+from pipeline.tiff import pages
 from workflows.cli.main import cli
 
 EMPTY, LAND, HUGE = "image_web_z5_z11.tif", "cog_cmap.tif", "cog_world.tif"
@@ -43,6 +45,7 @@ LOST = {
 }
 """Rasters whose place the result cannot carry, and what the user is told."""
 
+BLOCKS = {"tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "deflate"}
 GREYS = [[0.0, 0.0, 0.0], [0.5, 0.5, 0.5], [1.0, 1.0, 1.0]]
 PATIENCE = 120
 """Seconds after which a process is given up."""
@@ -194,3 +197,31 @@ def test_a_long_run_stops_at_a_signal_and_can_be_resumed(started, odd: Path, com
     assert status["done"]["infer"][0] == "0-0"
     assert len(status["done"]["infer"]) + len(status["missing"]["infer"]) == 72
     call(command("plan", odd / HUGE, "--nodata", "none", "--device", "cpu"))
+
+
+def test_a_block_that_is_damaged_stops_the_run_and_heals(make_raster, command, tmp_path: Path) -> None:
+    """Garbage in one block's bytes: the block and its window are named; the whole file again completes the run."""
+    raster = make_raster("in.tif", (3, 150, 210), "EPSG:32640", (1, 0, 3e5, 0, -1, 2e6), **BLOCKS)
+    options = ["--tile-size", 64, "--tile-block", 1, "--overlap", 0, "--chunk", 64, "--device", "cpu", "-q"]
+    call(command("run", raster, *options, "-o", tmp_path / "sound.zarr"))
+    shutil.copy2(raster, tmp_path / "whole.tif")
+    damage(raster, block=1)
+    done = CliRunner().invoke(cli, command("run", raster, *options))
+    assert (done.exit_code, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    where = f"tile block 0-1 of {tmp_path}/o.run: {raster}: cannot read rows 0..64, columns 64..128 ("
+    assert line.startswith(f"eomt-batch: error: {where}")
+    assert line.endswith("; copy the file again, keeping its time (cp -p), then run the same command")
+    shutil.copy2(tmp_path / "whole.tif", raster)
+    call(command("run", raster, *options))
+    np.testing.assert_array_equal(arrays(tmp_path / "o.zarr"), arrays(tmp_path / "sound.zarr"))
+
+
+def damage(raster: Path, block: int) -> None:
+    """Overwrite a block's compressed bytes; size and time stay."""
+    stat = raster.stat()
+    offsets, counts = pages(raster)[0].blocks()
+    with raster.open("r+b") as file:
+        file.seek(int(offsets[block]))
+        file.write(b"\xff" * int(counts[block]))
+    os.utime(raster, ns=(stat.st_atime_ns, stat.st_mtime_ns))

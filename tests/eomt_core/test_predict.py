@@ -253,7 +253,7 @@ def test_a_class_that_is_impossible_stays_so():
 def test_a_model_is_loaded_and_put_to_work(tmp_path):
     """On a CPU one tile at a time, with the threads that it is given."""
     colours = [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
-    options = {"device": "cpu", "precision": "auto", "scaling": BYTES, "batch_size": None, "threads": 1}
+    options = {"device": "cpu", "precision": "auto", "scaling": BYTES, "batch_size": None, "threads": 1, "tta": "none"}
     at_work = load_predictor(str(save_palette(tmp_path / "m", colours)), None, **options)
     assert (at_work.device, at_work.dtype, at_work.batch_size) == (CPU, torch.float32, 1)
     assert torch.get_num_threads() == 1

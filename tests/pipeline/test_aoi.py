@@ -4,11 +4,15 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from rasterio.features import geometry_mask
 from rasterio.transform import Affine
 from rasterio.warp import transform_geom
 
+from eomt_core import save_model
+from eomt_core.card import ModelCard
 from eomt_core.palette import save_palette
+from eomt_core.untrained import untrained_eomt
 from pipeline import RunConfig, open_mosaic, segment_raster
 from pipeline.aoi import choose_aoi, parse_bbox
 from pipeline.errors import InputError
@@ -76,6 +80,35 @@ def test_a_run_infers_only_tiles_that_the_area_touches(raster, tmp_path):
     assert report.tiles == 12  # rows 50..200 and columns 50..150 touch 4 x 3 tiles of 64
     assert valid[50:200, 50:150].all()
     assert valid.sum() == 150 * 100
+
+
+def classes_with(model, image, output, **options):
+    """The mosaic's classes of a run by a model that sees the whole tile."""
+    segment_raster(image, output, RunConfig(model=str(model), overlap="32", **options))
+    return open_mosaic(output).classes[:]
+
+
+@pytest.fixture
+def seeing(tmp_path):
+    """A small EoMT without training, whose answer depends on all of the tile."""
+    card = ModelCard("m", tuple("abcd"), tasks=("semantic",))
+    save_model(untrained_eomt(torch.rand(2, 3, 96, 96), 4), tmp_path / "m", card)
+    return tmp_path / "m"
+
+
+def test_inside_the_area_the_answer_is_that_of_the_whole_raster(raster, tmp_path, seeing):
+    """The model sees what lies around it; only at its rim may a cell lack a tile that the area does not touch."""
+    whole = classes_with(seeing, raster, tmp_path / "whole.zarr")
+    part = classes_with(seeing, raster, tmp_path / "part.zarr", bbox="400100,5599600,400300,5599900")
+    assert (part != 255).sum() == 150 * 100
+    assert (part == whole)[50:200, 50:150].mean() > 0.999
+
+
+def test_views_are_averaged_in_a_run_too(raster, tmp_path, seeing):
+    """A model that sees the tile sees its mirror image otherwise."""
+    plain = classes_with(seeing, raster, tmp_path / "plain.zarr")
+    flips = classes_with(seeing, raster, tmp_path / "flips.zarr", tta="flips")
+    assert 0.01 < (plain != flips).mean() < 0.9
 
 
 @pytest.mark.parametrize("text", ["1,2,3", "a,b,c,d", "3,0,1,2", "0,3,1,2"])

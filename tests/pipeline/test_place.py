@@ -74,7 +74,7 @@ def test_a_file_is_no_parent(fresh):
     """And is not replaced by a folder."""
     parent = fresh.output.with_name("parent")
     parent.write_text("mine")
-    with pytest.raises(OutputError, match="parent cannot be written; take another path"):
+    with pytest.raises(OutputError, match="parent is a file, no folder; take another path"):
         fresh._replace(output=parent / "deep" / "out.zarr").again()
     assert parent.read_text() == "mine"
 
@@ -158,7 +158,7 @@ CHANGED = {
     "scale": ({"scale": "0,254"}, "scale 0,255;0,255;0,255, now scale 0,254;0,254;0,254"),
     "nodata": ({"nodata": "7"}, r"nodata 0\.0, now nodata 7\.0"),
     "exact": ({"exact": True}, "kind scores, now kind exact"),
-    "precision": ({"precision": "bf16"}, "precision auto, now precision bf16"),
+    "precision": ({"precision": "bf16"}, "precision fp32, now precision bf16"),
     "tile_block": ({"tile_block": 1}, "tile-block 2, now tile-block 1"),
 }
 
@@ -190,7 +190,9 @@ def test_another_model_is_another_run(finished, contents, tmp_path, palette):
 def test_another_input_is_another_run(finished, tmp_path):
     """Told by name, size and time; both are in the message."""
     shutil.copy(finished.raster, tmp_path / "in.tif")
-    with pytest.raises(ChangedError, match=r"begun with input file in\.tif of \d+ bytes .*, now input file in\.tif of"):
+    with pytest.raises(
+        ChangedError, match=r"begun with input file in\.tif of \d+ bytes, .*, now input file in\.tif of"
+    ):
         finished._replace(raster=tmp_path / "in.tif").again()
 
 

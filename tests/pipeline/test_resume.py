@@ -153,3 +153,15 @@ def test_an_interrupted_run_goes_on(fresh, original, digests, step):
     assert (report.inferred, report.rendered) == (6 - done["infer"], 4 - done["render"])
     assert done[step] > 0
     assert digests(fresh.output) == digests(original.output)
+
+
+def test_a_run_that_is_taken_up_again_is_not_complete(finished):
+    """From its first moment on, whatever stops it then."""
+    (finished.folder / "records" / "infer" / "0-0.json").unlink()
+
+    def interrupt(progress):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        segment_raster(finished.raster, finished.output, finished.config, interrupt)
+    assert not Journal(finished.folder).complete

@@ -120,7 +120,10 @@ def test_blocks_of_the_mosaic_hold_whole_chunks(spec):
     [
         ({"tile_size": (60, 64)}, "60 is no multiple of 16, the model's lattice; take 64"),
         ({"overlap": "64"}, "--overlap 64: 64 pixels must be less than the tile size"),
-        ({"overlap": "60"}, "--overlap: 64 pixels must be at least 0 and less than the tile size"),
+        (
+            {"overlap": "60"},
+            "60 pixels, 64 on the model's lattice, must be at least 0 and less than the tile",
+        ),
         ({"task": "panoptic"}, "--task: "),
         ({"bands": "1,2"}, "--bands"),
         ({"scale": "9,1"}, "--scale 9,1: 9 must be below 1"),

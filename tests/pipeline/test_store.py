@@ -147,11 +147,11 @@ def test_a_box_holds_all_that_is_set_and_is_tight(above):
         assert (top, left, bottom, right) == expected
 
 
-@pytest.mark.parametrize(("masks", "dtype"), [([[1, 0, 0], [0, 0, 2]], "u1"), ([[-7.9, -8, -9], [-8, -8, 3]], "f2")])
+@pytest.mark.parametrize(("masks", "dtype"), [([[0, 0, 0], [0, 2, 1]], "u1"), ([[-8, -9, -8], [-8, -7.9, 3]], "f2")])
 def test_the_box_is_of_cells_above_minus_eight(masks, dtype):
     """The code 0 is the logit -8 and all below it."""
     found = query_record(np.array([masks], dtype), np.zeros((1, 2), "f4"), 1)
-    assert found["boxes"].tolist() == [[0, 0, 2, 3]]
+    assert found["boxes"].tolist() == [[1, 1, 2, 3]]
     assert found["counts"].tolist() == [1]
 
 

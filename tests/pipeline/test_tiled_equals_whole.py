@@ -58,7 +58,7 @@ def test_the_order_of_the_blocks_does_not_matter(make_raster, tmp_path, palette,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_worker_processes_give_the_whole_image(make_raster, tmp_path, palette, painted, workers):
     """Each writes its own blocks into the same mosaic."""
     image = painted((203, 331))

@@ -108,3 +108,14 @@ def on_terminal(code: str, columns: int) -> str:
     shown = os.read(ours, 2**16).decode()
     os.close(ours)
     return shown
+
+
+def test_a_block_that_takes_minutes_is_no_silence(capsys: pytest.CaptureFixture[str]) -> None:
+    """The last line is said again every half minute, with the time going on."""
+    lines = Lines(Console())
+    lines.show(at(0, 0, None), 0)
+    lines.show(at(10, 10), 5)
+    for second in range(6, 70):
+        lines.tick(at(10, 10), second)
+    said = capsys.readouterr().err.splitlines()
+    assert [text.partition(",")[0] for text in said] == ["infer: 0 %", "infer: 10 %", "infer: 10 %"]

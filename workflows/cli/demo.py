@@ -81,5 +81,6 @@ def words(folder: Path, report: "Report") -> str:
 Look at it:
   eomt-batch info {folder}/masks.zarr
   gdalinfo 'ZARR:"{folder}/masks.zarr":/0/classes'
-  python -c "import xarray; print(xarray.open_zarr('{folder}/masks.zarr', group='0'))"
+  pip install xarray
+  python -c "import xarray; print(xarray.open_zarr('{folder}/masks.zarr', group='0', mask_and_scale=False))"
 """

@@ -236,7 +236,7 @@ def jobs(inputs: tuple[str, ...], input_list: IO[str] | None, out: Path | None) 
         raise click.UsageError("no input: give a raster, or --input-list FILE")
     if out is None:
         return [Job(source, None) for source in sources]
-    if len(sources) == 1 and (out.suffix == ".zarr" or not input_list):
+    if len(sources) == 1 and (out.suffix == ".zarr" or not (input_list or out.is_dir())):
         return [Job(sources[0], out)]
     if out.suffix == ".zarr":
         raise click.UsageError(f"--out {out}: {len(sources)} inputs need a folder; give a name without .zarr")

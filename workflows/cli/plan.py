@@ -132,11 +132,10 @@ def bill_words(bill: "Bill") -> list[str]:
 
 def likely_device(config: "RunConfig") -> str:
     """The device that will be taken, as far as it shows without asking torch."""
-    if config.device != "auto":
-        return config.device
-    if config.scheduler or config.scheduler_file:
-        return "the workers'"
-    return "cuda:0" if any(Path("/dev").glob("nvidia[0-9]*")) else "cpu"
+    from pipeline.devices import choose_device
+
+    device = choose_device(config)
+    return "the workers'" if device == "auto" else device
 
 
 def _size(count: int) -> str:

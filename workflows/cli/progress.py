@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -96,6 +97,9 @@ class Face(Protocol):
     def show(self, progress: "Progress", seconds: float) -> None:
         """Show how far a step is, some seconds after it began."""
 
+    def tick(self, progress: "Progress", seconds: float) -> None:
+        """Time has passed, and no block was finished."""
+
     def close(self) -> None:
         """Leave the screen in order."""
 
@@ -112,6 +116,11 @@ class Bar:
             self.close()
             self._bar = self._new(progress)
         self._bar.update(progress.done / MEGA - self._bar.n)
+
+    def tick(self, progress: "Progress", seconds: float) -> None:
+        """Let the clock go on."""
+        if self._bar is not None:
+            self._bar.refresh()
 
     def close(self) -> None:
         """Leave the bar as it stands."""
@@ -144,6 +153,12 @@ class Lines:
     def show(self, progress: "Progress", seconds: float) -> None:
         """Say a line, if it is time."""
         if progress.block is None or progress.done >= progress.total or seconds - self._last >= EVERY:
+            self._last = 0.0 if progress.block is None else seconds
+            self._console.say(line(progress, Pace.of(progress, seconds)))
+
+    def tick(self, progress: "Progress", seconds: float) -> None:
+        """Say a line, if it is time: a block may take longer than that."""
+        if seconds - self._last >= EVERY:
             self._last = seconds
             self._console.say(line(progress, Pace.of(progress, seconds)))
 
@@ -171,6 +186,9 @@ class Events:
             eta_s=pace.eta and round(pace.eta, 1),
         )
 
+    def tick(self, progress: "Progress", seconds: float) -> None:
+        """Nothing has happened that is an event."""
+
     def close(self) -> None:
         """Nothing is open."""
 
@@ -197,11 +215,15 @@ class Meter:
         self._faces: list[Face] = [] if console.quiet else [_face(console)]
         self._clock = clock
         self._start = clock()
+        self._last: Progress | None = None
+        self._over = threading.Event()
 
     def __enter__(self) -> Self:
+        threading.Thread(target=self._tick, name="progress", daemon=True).start()
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._over.set()
         for face in self._faces:
             face.close()
 
@@ -209,8 +231,16 @@ class Meter:
         """Hear of a block."""
         if progress.block is None:
             self._start = self._clock()
+        self._last = progress
         for face in self._faces:
             face.show(progress, self._clock() - self._start)
+
+    def _tick(self) -> None:
+        """Move the clock every second, also while a block takes its time."""
+        while not self._over.wait(1):
+            if self._last is not None:
+                for face in self._faces:
+                    face.tick(self._last, self._clock() - self._start)
 
 
 def _face(console: Console) -> Face:

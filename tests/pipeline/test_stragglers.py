@@ -1,0 +1,27 @@
+"""A task that outlives its run must leave the next one alone."""
+
+from dataclasses import replace
+
+import pytest
+
+from pipeline.errors import RunError
+from pipeline.infer import InferWorker
+from pipeline.journal import Journal
+from pipeline.render import RenderWorker
+from pipeline.spec import Engine
+
+
+@pytest.mark.parametrize("step", ["infer", "render"])
+def test_a_task_of_an_old_run_writes_nothing_into_the_new_one(finished, step):
+    """It sees, before it writes, that the run was begun anew."""
+    journal = Journal(finished.folder)
+    spec = journal.spec()
+    old = replace(spec, output=str(finished.output))
+    infer = step == "infer"
+    worker = InferWorker.load(old, finished.folder, Engine("cpu")) if infer else RenderWorker(old, finished.folder)
+    journal.begin(replace(old, precision="bf16", score_threshold=0.5))
+    files = [path for place in (finished.folder, finished.output) for path in place.rglob("*") if path.is_file()]
+    before = [path.stat().st_mtime_ns for path in files]
+    with pytest.raises(RunError, match="begun anew with other options"):
+        worker.run(spec.plan.block(0, 0) if infer else spec.output_block(0, 0))
+    assert [path.stat().st_mtime_ns for path in files] == before
