@@ -85,8 +85,8 @@ class Cluster:
                 if not flying:
                     return
                 future = self._next(landed)
-                flying.remove(future)
                 yield _result(future)
+                flying.remove(future)
                 future.release()
         finally:
             self._drop(flying)

@@ -43,8 +43,11 @@ def check_place(output: Path, overwrite: bool) -> None:
         raise OutputError(f"--out {output}: {parent} cannot be written; take another path")
 
 
-def continued(journal: Journal, spec: RunSpec) -> RunSpec:
+def continued(journal: Journal, spec: RunSpec, config: RunConfig) -> RunSpec:
     """The spec with which a run goes on: today's, with the store that the run began.
+
+    Where the workers are elsewhere, `--precision auto` is theirs to decide, and stays open in the spec; a run that goes
+    on here or there takes what the one before it had.
 
     Raises:
         ChangedError: It differs from the run that is there in something that decides the result.
@@ -52,6 +55,8 @@ def continued(journal: Journal, spec: RunSpec) -> RunSpec:
     if not journal.exists:
         return spec
     before = journal.spec()
+    if config.precision == "auto" and "auto" in (before.precision, spec.precision):
+        spec = replace(spec, precision=before.precision)
     for name, old, now in before.changes(spec, "infer"):
         blocks = sum(1 for _ in journal.records("infer", before.infer_fingerprint))
         raise ChangedError(

@@ -41,13 +41,13 @@ def segment_raster(
     spec = prepare(str(source), output, config)
     check_place(output, config.overwrite)
     if not config.overwrite:
-        spec = continued(journal, spec)
+        spec = continued(journal, spec, config)
     run = Run(spec, journal, on_progress or _silent)
     budget.check(budget.of_config(spec, config), output, config.max_memory, run.left)
     with journal.lock():
         if config.overwrite:
             clear(output)
-        continued(journal, spec)  # once more: another run may have begun and ended since
+        continued(journal, spec, config)  # once more: another run may have begun and ended since
         journal.begin(spec)
         return run.all(config)
 

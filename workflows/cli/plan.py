@@ -59,7 +59,7 @@ def _continued(spec: "RunSpec", config: "RunConfig") -> "RunSpec":
 
     output = Path(spec.output)
     check_place(output, config.overwrite)
-    return spec if config.overwrite else continued(Journal.of(output), spec)
+    return spec if config.overwrite else continued(Journal.of(output), spec, config)
 
 
 def facts(spec: "RunSpec", config: "RunConfig") -> dict[str, Any]:
