@@ -12,6 +12,11 @@
 Every message is one line: what, where, and what to do.
 """
 
+import errno
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says when there is no room left, which a rerun may find."""
+
 
 class EomtBatchError(Exception):
     """The root of the errors that a user is meant to read."""

@@ -4,20 +4,17 @@ A task takes a run folder and a block's place, writes its own objects and its do
 pixels pass through the scheduler. A block that is done already is not done again, so a task may run twice.
 """
 
-import errno
 import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from eomt_core.errors import ModelError
-from pipeline.errors import BlockError, EomtBatchError, RetryLater
+from pipeline.errors import DISK_FULL, BlockError, EomtBatchError, RetryLater
 from pipeline.infer import InferWorker
 from pipeline.journal import BlockRecord, Journal
 from pipeline.render import RenderWorker
 from pipeline.spec import Engine, RunSpec, read_spec
-
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _lock = threading.Lock()
 _device = threading.Lock()

@@ -13,8 +13,10 @@ from eomt_core.card import Architecture
 from eomt_core.postprocess import semantic
 from eomt_core.shapes import expected_shapes
 from pipeline import RunConfig, open_mosaic, segment_raster
+from pipeline.errors import RunError
 from pipeline.journal import Journal
 from pipeline.render import RenderWorker
+from pipeline.run import stitch_raster
 from pipeline.spec import read_spec
 from pipeline.stitch.window import tile_weights
 from pipeline.store import Store
@@ -171,13 +173,20 @@ def test_a_render_record_names_the_chunks_that_it_wrote(worker, finished):
     assert named == chunks
 
 
-def test_below_the_threshold_pixels_are_unlabelled(worker):
+def test_below_the_threshold_pixels_are_unlabelled(finished):
     """Never those without data; their confidence stays."""
-    strict = RenderWorker(replace(worker.spec, score_threshold=0.9), worker.folder)
-    before, confidence = worker.mosaic.classes[:], worker.mosaic.confidence[:]
-    for block in strict.spec.output_blocks:
-        strict.run(block)
+    before, confidence = (getattr(open_mosaic(finished.output), name)[:] for name in ("classes", "confidence"))
+    stitch_raster(finished.output, score_threshold=0.9)
     refused = (confidence != 255) & (confidence < round(0.9 * 254))
     assert 0 < refused.mean() < 1
-    assert (worker.mosaic.classes[:] == np.where(refused, 254, before)).all()
-    assert (worker.mosaic.confidence[:] == confidence).all()
+    assert (open_mosaic(finished.output).classes[:] == np.where(refused, 254, before)).all()
+    assert (open_mosaic(finished.output).confidence[:] == confidence).all()
+
+
+def test_a_task_of_a_run_that_was_begun_anew_writes_nothing(worker, finished, digests):
+    """A worker may have been away while another run took the place."""
+    before = digests(finished.output)
+    late = RenderWorker(replace(worker.spec, score_threshold=0.9), finished.folder)
+    with pytest.raises(RunError, match="begun anew with other options"):
+        late.run(worker.spec.output_blocks[0])
+    assert digests(finished.output) == before

@@ -1,6 +1,5 @@
 """The command group: which commands there are, how they end, and how an error is told."""
 
-import errno
 import os
 import signal
 import sys
@@ -23,7 +22,6 @@ COMMANDS = ("run", "plan", "stitch", "status", "info", "models", "demo", "bench"
 CONTINUED = ("run", "stitch", "demo")
 """Commands that leave behind what the same command goes on from."""
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 SIGNALLED = (130, 143)
 """Exit codes of SIGINT and SIGTERM."""
@@ -48,7 +46,7 @@ def explain(error: BaseException, command: str | None = None) -> Failure:
         command: The command that was under way.
     """
     from eomt_core.errors import ModelError
-    from pipeline.errors import EomtBatchError
+    from pipeline.errors import DISK_FULL, EomtBatchError
 
     again = "; the same command continues" if command in CONTINUED else ""
     match error:
