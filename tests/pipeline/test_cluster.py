@@ -1,7 +1,6 @@
 """Wherever the tasks run: the same bytes, nothing open to the network, and a word for what goes wrong."""
 
 import errno
-import os
 import shutil
 import signal
 import time
@@ -42,11 +41,6 @@ def fail(number):
     if number == 0:
         raise ZeroDivisionError
     time.sleep(0.05)
-
-
-def die(number):
-    """A task that takes its worker with it."""
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def connected(**options):
@@ -155,9 +149,9 @@ def test_a_task_that_kills_its_workers_is_named():
     """After two of them it is given up; most often it was memory."""
     with (
         connected(workers=1) as made,
-        pytest.raises(RunError, match=r"^die-7: workers died of it; likely out of mem"),
+        pytest.raises(RunError, match=r"^raise_signal-9: workers died of it; likely out of mem"),
     ):
-        list(made.run(die, [(7,)], alone=True))
+        list(made.run(signal.raise_signal, [(int(signal.SIGKILL),)], alone=True))  # which every worker can import
 
 
 @pytest.mark.slow
