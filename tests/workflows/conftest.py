@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,3 +70,17 @@ def finished(tmp_path_factory: pytest.TempPathFactory, raster: Path, model: Path
     result = command("run", raster, "-m", model, "-o", mosaic, "--chunk", 64)
     assert result.exit_code == 0, result.stderr
     return mosaic
+
+
+def one_line(result: Any) -> str:
+    """The one line of a command that was not started."""
+    assert (result.exit_code, result.stdout) == (2, "")
+    (line,) = str(result.stderr).splitlines()
+    assert line.startswith("eomt-batch: error: ")
+    return line
+
+
+@pytest.fixture
+def refused() -> Callable[[Any], str]:
+    """`refused(result)`: the one line of a command that was not started."""
+    return one_line
