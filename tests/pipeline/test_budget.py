@@ -46,7 +46,7 @@ def test_a_disk_that_is_too_small_is_refused(tmp_path):
 
 def test_what_is_written_already_needs_no_more_disk(tmp_path):
     """So that a run which filled half of the disk can go on."""
-    check(HUGE, tmp_path / "out.zarr", None, left=(0, 0))
+    assert check(HUGE, tmp_path / "out.zarr", None, left=(0, 0)) is None
 
 
 def test_memory_above_the_limit_is_refused_with_both_figures(tmp_path):
