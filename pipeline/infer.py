@@ -18,7 +18,7 @@ from eomt_core.errors import ModelError
 from pipeline.clock import Clock
 from pipeline.errors import RunError
 from pipeline.journal import BlockRecord
-from pipeline.preprocess import TileBatch, cut_tile, cut_valid, prepare
+from pipeline.preprocess import TileBatch, cut_tile, prepare
 from pipeline.raster import Reader
 from pipeline.spec import Engine, RunSpec, read_spec
 from pipeline.store import Store, query_record
@@ -180,5 +180,4 @@ def _stack(items: list[tuple[Tile, Loaded]]) -> TileBatch:
     return TileBatch(
         tuple(tile for tile, _ in items),
         np.stack([cut_tile(loaded.pixels, loaded.window, tile.window) for tile, loaded in items]),
-        np.stack([cut_valid(loaded.valid, loaded.window, tile.window) for tile, loaded in items]),
     )

@@ -3,7 +3,7 @@
 Never a range per tile: neighbours would disagree about the same pixel.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Self
 
@@ -157,8 +157,8 @@ def _range_of(dtype: str) -> Range:
     return (0.0, 1.0) if kind.kind == "f" else (float(np.iinfo(kind).min), float(np.iinfo(kind).max))
 
 
-def to_unit(pixels: Any, scaling: Scaling) -> Any:
-    """Pixels (..., C, H, W), an array or a tensor, as float32 in [0, 1]: `lo` becomes 0 and `hi` 1.
+def to_unit(pixels: NDArray[Any], scaling: Scaling) -> NDArray[np.float32]:
+    """Pixels (..., C, H, W) as float32 in [0, 1]: `lo` becomes 0 and `hi` 1.
 
     Clipped before it is scaled, so that no float overflows. Not a number stays not a number.
     """
@@ -168,20 +168,18 @@ def to_unit(pixels: Any, scaling: Scaling) -> Any:
     unit -= lo
     # A narrow range far from 0 may have no width in float32: then all is 0, not 0 / 0.
     unit /= span + (span == 0)
-    return unit if hasattr(unit, "new_tensor") else unit.astype(np.float32, copy=False)
+    return unit.astype(np.float32, copy=False)
 
 
-def _like(pixels: Any, values: Sequence[float]) -> Any:
-    """The values as (C, 1, 1) where the pixels are: on a tensor's device, or in a float type that holds both."""
-    if hasattr(pixels, "new_tensor"):
-        return pixels.float().new_tensor(values)[:, None, None]
+def _like(pixels: NDArray[Any], values: Sequence[float]) -> NDArray[Any]:
+    """The values as (C, 1, 1), in a float type that holds them and the pixels."""
     return np.asarray(values, np.result_type(pixels.dtype, np.float32))[:, None, None]
 
 
 def prepare(pixels: NDArray[Any], valid: NDArray[np.bool_], scaling: Scaling) -> NDArray[Any]:
     """What is cut into tiles: (C, h, w) uint8 as it is, any other type scaled to float32; invalid pixels become `lo`.
 
-    uint8 is scaled on the device, for a quarter of the bytes on the bus; see `model_input`.
+    uint8 is scaled on the device, by the model's `Predictor`, for a quarter of the bytes on the bus.
     """
     if pixels.dtype == np.uint8 and valid.all():
         return pixels  # the common case, without a copy of what may be the largest array of the process
@@ -189,12 +187,7 @@ def prepare(pixels: NDArray[Any], valid: NDArray[np.bool_], scaling: Scaling) ->
         filler = np.asarray(scaling.lo).round().clip(0, 255).astype(np.uint8)
         return np.where(valid, pixels, filler[:, None, None])
     # Invalid pixels may be NaN or beyond float32: out with them before any arithmetic.
-    return np.asarray(to_unit(np.where(valid, pixels, _like(pixels, scaling.lo)), scaling))
-
-
-def model_input(pixels: Any, scaling: Scaling) -> Any:
-    """Float32 in [0, 1] from the pixels of a `TileBatch`: uint8 is still to be scaled, float32 already is."""
-    return to_unit(pixels, scaling) if str(pixels.dtype).endswith("uint8") else pixels
+    return to_unit(np.where(valid, pixels, _like(pixels, scaling.lo)), scaling)
 
 
 class TileBatch(NamedTuple):
@@ -203,39 +196,18 @@ class TileBatch(NamedTuple):
     Args:
         tiles: Which they are.
         pixels: (B, C, H, W) uint8, or float32 in [0, 1].
-        valid: (B, H, W) bool; what overhangs the raster is not.
     """
 
     tiles: tuple[Tile, ...]
     pixels: NDArray[Any]
-    valid: NDArray[np.bool_]
 
 
 def cut_tile(array: NDArray[Any], within: Window, tile: Window) -> NDArray[Any]:
     """The tile's part (..., H, W) of a super-window's array (..., h, w); what overhangs it repeats the edge."""
-    return _cut(array, within, tile, mode="edge")
-
-
-def cut_valid(valid: NDArray[np.bool_], within: Window, tile: Window) -> NDArray[np.bool_]:
-    """The tile's part (H, W) of a super-window's validity; what overhangs it is invalid."""
-    return _cut(valid, within, tile, mode="constant")
-
-
-def cut_batch(tiles: Iterable[Tile], pixels: NDArray[Any], valid: NDArray[np.bool_], within: Window) -> TileBatch:
-    """The tiles of one super-window, from its prepared pixels (C, h, w) and its validity (h, w)."""
-    chosen = tuple(tiles)
-    return TileBatch(
-        chosen,
-        np.stack([cut_tile(pixels, within, tile.window) for tile in chosen]),
-        np.stack([cut_valid(valid, within, tile.window) for tile in chosen]),
-    )
-
-
-def _cut(array: NDArray[Any], within: Window, tile: Window, mode: Any) -> NDArray[Any]:
     inner = tile.intersect(within)
     rows, cols = inner.within(within)
     part = array[..., rows, cols]
     if inner == tile:
         return part
     margins = [(inner.row - tile.row, tile.bottom - inner.bottom), (inner.col - tile.col, tile.right - inner.right)]
-    return np.pad(part, [(0, 0)] * (array.ndim - 2) + margins, mode=mode)
+    return np.pad(part, [(0, 0)] * (array.ndim - 2) + margins, mode="edge")

@@ -4,20 +4,20 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from eomt_core.palette import PaletteModel
+from eomt_core.predict import Predictor
 from pipeline.errors import InputError
 from pipeline.preprocess import (
     SAMPLE_PIXELS,
     SAMPLE_WINDOWS,
     Scaling,
     choose_scaling,
-    cut_batch,
     cut_tile,
-    cut_valid,
-    model_input,
     prepare,
     sample_windows,
     to_unit,
@@ -133,15 +133,15 @@ def test_the_ends_of_the_range_become_0_and_1(dtype):
     assert unit.ravel().tolist() == [0, 0, 0.5, 1, 1]
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_a_tensor_becomes_what_the_array_becomes(dtype):
-    """The device scales with the same arithmetic, to the bit."""
-    torch = pytest.importorskip("torch")
-    pixels = np.random.default_rng(0).integers(0, 255, (2, 3, 8, 8)).astype(dtype)
+def test_the_device_scales_bytes_as_floats_are_scaled_here():
+    """Two places of one arithmetic: what crosses the bus as bytes is scaled behind it."""
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 3, 8, 8), dtype=np.uint8)
     scaling = Scaling((0.0, 10.0, 50.5), (255.0, 200.0, 51.0))
-    unit = to_unit(torch.from_numpy(pixels), scaling)
-    assert unit.dtype == torch.float32
-    np.testing.assert_array_equal(unit.numpy(), to_unit(pixels, scaling))
+    shown = []
+    model = PaletteModel(torch.eye(3))
+    model.register_forward_pre_hook(lambda module, given: shown.append(given[0].numpy()))
+    Predictor(model, torch.device("cpu"), "fp32", (scaling.lo, scaling.hi), 2).scores(pixels)
+    np.testing.assert_allclose(shown[0], to_unit(pixels, scaling), atol=1e-6)
 
 
 def test_bytes_stay_bytes_until_the_model(make_raster):
@@ -150,7 +150,7 @@ def test_bytes_stay_bytes_until_the_model(make_raster):
     valid, scaling = np.ones((2, 2), bool), Scaling((0.0,) * 3, (255.0,) * 3)
     ready = prepare(pixels, valid, scaling)
     assert ready.dtype == np.uint8
-    np.testing.assert_array_equal(model_input(ready, scaling), pixels.astype(np.float32) / 255)
+    np.testing.assert_array_equal(ready, pixels)
 
 
 @given(
@@ -162,7 +162,7 @@ def test_no_number_reaches_the_model_that_is_none(pixels, valid, bounds):
     """Whatever floats a file holds: finite, in 0..1, and 0 where nothing is."""
     valid &= np.isfinite(pixels).all(axis=0)
     scaling = Scaling.of([tuple(sorted(bounds))] * 2)
-    unit = model_input(prepare(pixels, valid, scaling), scaling)
+    unit = prepare(pixels, valid, scaling)
     assert unit.dtype == np.float32
     assert ((unit >= 0) & (unit <= 1)).all()
     assert (unit[:, ~valid] == 0).all()
@@ -186,18 +186,3 @@ def test_a_tile_is_the_raster_with_its_edge_repeated(rows, cols, top, left):
         within = Window(row, col, inner.bottom - row, inner.right - col)
         part = raster[:, *within.slices]
         np.testing.assert_array_equal(cut_tile(part, within, tile.window), padded[:, *tile.window.slices])
-        inside = cut_valid(np.ones(part.shape[1:], bool), within, tile.window)
-        assert inside.sum() == inner.height * inner.width
-        assert inside[: inner.height, : inner.width].all()
-
-
-def test_a_batch_holds_the_tiles_of_a_super_window():
-    """Pixels (B, C, H, W) and validity (B, H, W), in the tiles' order."""
-    plan = TilePlan((40, 72), (32, 32), (0, 0), lattice=8)
-    (read,) = plan.block(0, 0).reads
-    pixels = np.random.default_rng(0).integers(0, 255, (3, 40, 72), dtype=np.uint8)
-    batch = cut_batch(read.tiles, pixels, np.ones((40, 72), bool), read.window)
-    assert batch.tiles == read.tiles
-    assert batch.pixels.shape == (len(plan), 3, 32, 32)
-    assert batch.valid.shape == (len(plan), 32, 32)
-    np.testing.assert_array_equal(batch.pixels[0], pixels[:, :32, :32])
