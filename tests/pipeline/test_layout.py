@@ -96,6 +96,7 @@ def test_only_our_own_is_removed(tmp_path):
 def test_removing_nothing_is_fine(tmp_path):
     """To start afresh where nothing is needs no question."""
     remove(tmp_path / "masks.zarr")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_interrupted_removal_can_be_taken_up(tmp_path, monkeypatch):
