@@ -27,7 +27,7 @@ def default_task(num_classes: int) -> str | None:
 
 @dataclass(frozen=True)
 class Architecture:
-    """Everything that decides which tensors an EoMT on a plain ViT has, and how they are used.
+    """Everything that decides which tensors an EoMT on a ViT has, and how they are used.
 
     Attributes:
         embed_dim: D, the width of a token.
@@ -47,6 +47,8 @@ class Architecture:
         mlp_hidden: rows of an MLP's first layer; for SwiGLU gate and value together.
         layer_scale: whether blocks scale their outputs per channel.
         norm_eps: epsilon of the encoder's LayerNorms.
+        stem: channels of the convolutions that make the patches, finest first; empty: one linear cut.
+        mask_width: channels that masks are dot products over; 0: D.
     """
 
     embed_dim: int
@@ -66,6 +68,8 @@ class Architecture:
     mlp_hidden: int
     layer_scale: bool
     norm_eps: float = 1e-6
+    stem: tuple[int, ...] = ()
+    mask_width: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_classes <= MAX_CLASSES:
@@ -78,6 +82,8 @@ class Architecture:
             raise ModelError(f"{self.num_upscale} upscale blocks do not fit patches of {self.patch_size} pixels")
         if any(length < 1 or length % self.patch_size for length in self.image_size):
             raise ModelError(f"training size {self.image_size} is no multiple of the patch size {self.patch_size}")
+        if self.stem and self.patch_size != 2 ** (len(self.stem) + 1):
+            raise ModelError(f"a stem of {len(self.stem)} layers does not make patches of {self.patch_size} pixels")
 
     @property
     def grid(self) -> tuple[int, int]:

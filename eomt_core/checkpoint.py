@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from timm.layers import Mlp, SwiGLUPacked
+from timm.layers import Mlp, PatchEmbed, SwiGLUPacked
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from eomt_core import formats
 from eomt_core.card import Architecture, ModelCard, PaletteArchitecture
 from eomt_core.describe import ModelInfo, card_text, describe_model
+from eomt_core.encoders.stem import StemEmbed
 from eomt_core.encoders.timm_vit import TimmViT
 from eomt_core.eomt import EoMT
 from eomt_core.errors import ModelError
@@ -183,7 +184,8 @@ def _assemble(architecture: Architecture, state: State, mean: tuple[float, ...],
     encoder = TimmViT(backbone, mean=mean, std=std)
     encoder.self_test()
     with torch.device("meta"):
-        model = EoMT(encoder, a.num_classes, a.num_queries, a.num_blocks, a.num_upscale)
+        width = a.mask_width or None
+        model = EoMT(encoder, a.num_classes, a.num_queries, a.num_blocks, a.num_upscale, mask_width=width)
     model.load_state_dict(state, strict=True, assign=True)
     return model
 
@@ -209,6 +211,7 @@ def _backbone(a: Architecture, state: Mapping[str, Tensor]) -> VisionTransformer
             reg_tokens=a.num_registers,
             norm_layer=partial(nn.LayerNorm, eps=a.norm_eps),
             mlp_layer=mlp,
+            embed_layer=partial(StemEmbed, widths=a.stem) if a.stem else PatchEmbed,
             act_layer=nn.SiLU if a.swiglu else nn.GELU,
         )
     backbone.load_state_dict({name.removeprefix(_BACKBONE): tensor for name, tensor in state.items()}, assign=True)

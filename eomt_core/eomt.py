@@ -5,14 +5,15 @@ then gives one class and one mask. Kerssies et al., "Your ViT is Secretly an Ima
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 import torch.nn.functional as F
 from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 
-from eomt_core.encoders.protocol import Encoder
+from eomt_core.encoders.protocol import Embedded, Encoder
+from eomt_core.encoders.stem import ConvNormAct
 from eomt_core.errors import ModelError
 from eomt_core.outputs import QueryMasks
 from eomt_core.positions import Grid
@@ -35,6 +36,27 @@ class ScaleBlock(nn.Module):
         return out
 
 
+class SkipUpscale(nn.Module):
+    """Doubles the resolution of the patches n times, adding a finer map of the stem each time.
+
+    (B, D, h, w) and n maps, finest first, to (B, width, 2^n h, 2^n w).
+    """
+
+    def __init__(self, dim: int, skip_widths: Sequence[int], width: int) -> None:
+        """Make it for patches of D = `dim` channels and maps of `skip_widths` channels, finest first."""
+        super().__init__()
+        self.patches = nn.Conv2d(dim, width, kernel_size=1)
+        self.skips = nn.ModuleList(nn.Conv2d(skip, width, kernel_size=1, bias=False) for skip in skip_widths)
+        self.convs = nn.ModuleList(ConvNormAct(width, width) for _ in skip_widths)
+
+    def forward(self, patches: Tensor, skips: Sequence[Tensor]) -> Tensor:
+        """Go from the coarsest map to the finest."""
+        maps: Tensor = self.patches(patches)
+        for skip, lateral, conv in reversed(list(zip(skips, self.skips, self.convs, strict=True))):
+            maps = conv(F.interpolate(maps, size=skip.shape[-2:], mode="bilinear", align_corners=False) + lateral(skip))
+        return maps
+
+
 class EoMT(nn.Module):
     """Pixels (B, C, H, W) in [0, 1] to `QueryMasks`, for any H and W on the lattice `min_multiple`.
 
@@ -48,6 +70,7 @@ class EoMT(nn.Module):
         num_q: Q.
         num_blocks: how many of the encoder's last blocks the queries take part in.
         masked: False switches masked attention off, whatever the probabilities say.
+        aux_blocks: blocks before which a prediction is made in training even where no mask is needed.
         attn_mask_probs: (num_blocks,), saved with the weights; set it through `set_mask_probs`.
     """
 
@@ -61,6 +84,7 @@ class EoMT(nn.Module):
         num_blocks: int = 4,
         num_upscale: int | None = None,
         masked: bool = True,
+        mask_width: int | None = None,
     ) -> None:
         """Put queries and heads on an encoder.
 
@@ -71,6 +95,8 @@ class EoMT(nn.Module):
             num_blocks: last blocks that see the queries.
             num_upscale: n, doublings of the patch grid; default max(1, floor(log2(patch)) - 2).
             masked: whether attention may be masked at all.
+            mask_width: channels that masks are dot products over, behind an encoder with a stem; default D. Behind a
+                plain one it is always D.
 
         Raises:
             ModelError: a number that does not fit the encoder.
@@ -81,12 +107,16 @@ class EoMT(nn.Module):
         _check_numbers(encoder, num_classes, num_q, num_blocks, num_upscale)
         self.encoder = encoder
         self.num_classes, self.num_q, self.num_blocks, self.masked = num_classes, num_q, num_blocks, masked
+        self.aux_blocks: Collection[int] = range(num_blocks)
         self.stride = patch // 2**num_upscale
+        width = mask_width or dim
         self.q = nn.Embedding(num_q, dim)
         self.class_head = nn.Linear(dim, num_classes + 1)
         gelu = nn.GELU
-        self.mask_head = nn.Sequential(nn.Linear(dim, dim), gelu(), nn.Linear(dim, dim), gelu(), nn.Linear(dim, dim))
-        self.upscale = nn.Sequential(*(ScaleBlock(dim) for _ in range(num_upscale)))
+        self.mask_head = nn.Sequential(nn.Linear(dim, dim), gelu(), nn.Linear(dim, dim), gelu(), nn.Linear(dim, width))
+        self.upscale: nn.Module = nn.Sequential(*(ScaleBlock(dim) for _ in range(num_upscale)))
+        if encoder.skip_widths:
+            self.upscale = SkipUpscale(dim, encoder.skip_widths[-num_upscale:], width)
         self._remember_probs((1.0,) * num_blocks)
         self.register_buffer("attn_mask_probs", torch.ones(num_blocks))
         self.register_load_state_dict_post_hook(_read_probs)  # type: ignore[no-untyped-call]  # torch annotates half of it
@@ -108,13 +138,15 @@ class EoMT(nn.Module):
     def forward(self, pixels: Tensor) -> QueryMasks:
         """Segment pixels (B, C, H, W) in [0, 1] into mask logits (B, Q, H/s, W/s) and class logits (B, Q, K+1).
 
-        In training `aux` holds the prediction before each of the last blocks. In evaluation block i is masked iff its
+        In training `aux` holds the predictions before the last blocks: before those that are masked, and before
+        `aux_blocks`. In evaluation block i is masked iff its
         probability is above 0, by the masks predicted right before it.
 
         Raises:
             TileSizeError: H or W is no multiple of `min_multiple`.
         """
-        tokens, grid = self.encoder.embed(pixels)
+        embedded = self.encoder.embed(pixels)
+        tokens, grid, _ = embedded
         first = self.encoder.num_blocks - self.num_blocks
         for index in range(first):
             tokens = self.encoder.run_block(index, tokens)
@@ -122,20 +154,26 @@ class EoMT(nn.Module):
         aux: list[QueryMasks] = []
         for block, prob in enumerate(self._probs if self.masked else (0.0,) * self.num_blocks):
             attn_mask = None
-            if self.training or prob > 0:
-                aux.append(self._predict(tokens, grid))
+            if prob > 0 or (self.training and block in self.aux_blocks):
+                aux.append(self._predict(tokens, embedded))
                 attn_mask = self._attention_mask(tokens, aux[-1].mask_logits, grid, prob)
             tokens = self.encoder.run_block(first + block, tokens, attn_mask)
-        final = self._predict(tokens, grid)
+        final = self._predict(tokens, embedded)
         return final._replace(aux=tuple(aux)) if self.training else final
 
-    def _predict(self, tokens: Tensor, grid: Grid) -> QueryMasks:
+    def _predict(self, tokens: Tensor, embedded: Embedded) -> QueryMasks:
         """Read classes and masks off tokens (B, Q + P + h*w, D); the norm is for the reading, never for the tokens."""
         tokens = self.encoder.final_norm(tokens)
         queries, patches = tokens[:, : self.num_q], tokens[:, self.num_q + self.encoder.num_prefix :]
-        maps = self.upscale(patches.transpose(1, 2).reshape(*patches.shape[::2], *grid))
+        maps = self._upscale(patches.transpose(1, 2).reshape(*patches.shape[::2], *embedded.grid), embedded.skips)
         mask_logits = torch.einsum("bqd,bdhw->bqhw", self.mask_head(queries), maps)
         return QueryMasks(mask_logits, self.class_head(queries), self.stride)
+
+    def _upscale(self, patches: Tensor, skips: tuple[Tensor, ...]) -> Tensor:
+        """Bring patches (B, D, h, w) to the stride of the masks."""
+        finer = (skips[-len(self.upscale.skips) :],) if isinstance(self.upscale, SkipUpscale) else ()
+        out: Tensor = self.upscale(patches, *finer)
+        return out
 
     @torch.no_grad()
     def _attention_mask(self, tokens: Tensor, mask_logits: Tensor, grid: Grid, prob: float) -> Tensor | None:
@@ -175,3 +213,5 @@ def _check_numbers(encoder: Encoder, num_classes: int, num_q: int, num_blocks: i
             f"num_upscale {num_upscale} does not fit patches of {encoder.patch_size} pixels: "
             f"the stride patch / 2^n must be whole"
         )
+    if encoder.skip_widths and not 1 <= num_upscale <= len(encoder.skip_widths):
+        raise ModelError(f"num_upscale must be 1 to {len(encoder.skip_widths)}, the maps of the stem, got {num_upscale}")

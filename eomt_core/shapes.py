@@ -29,7 +29,8 @@ def infer_architecture(shapes: Mapping[str, Shape], stated: Mapping[str, Any]) -
     Raises:
         ModelError: a tensor that everything hangs on is missing, or what is stated contradicts the shapes.
     """
-    dim, channels, patch = _patches(shapes)
+    stem = _stem(shapes)
+    dim, channels, patch = _patches(shapes, stem)
     hidden = _shape(shapes, f"{_BACKBONE}blocks.0.mlp.fc1.weight", 2)[0]
     found: dict[str, Any] = {
         "embed_dim": dim,
@@ -38,10 +39,12 @@ def infer_architecture(shapes: Mapping[str, Shape], stated: Mapping[str, Any]) -
         "in_channels": channels,
         "num_queries": _shape(shapes, "q.weight", 2)[0],
         "num_classes": _shape(shapes, "class_head.weight", 2)[0] - 1,
-        "num_upscale": _count_blocks(shapes, "upscale."),
+        "num_upscale": _count_blocks(shapes, "upscale.convs." if stem else "upscale."),
         "mlp_hidden": hidden,
         "swiglu": hidden == 2 * _shape(shapes, f"{_BACKBONE}blocks.0.mlp.fc2.weight", 2)[1],
         "layer_scale": any(name.endswith((".ls1.gamma", ".ls2.gamma")) for name in shapes),
+        "stem": stem,
+        "mask_width": _shape(shapes, "upscale.patches.weight", 4)[0] if stem else 0,
     }
     found |= _prefix(shapes, stated)
     found |= _positions(shapes, found, stated)
@@ -56,8 +59,7 @@ def expected_shapes(architecture: Architecture) -> dict[str, Shape]:
     a, dim = architecture, architecture.embed_dim
     shapes: dict[str, Shape] = {
         f"{_BACKBONE}pos_embed": (1, a.pos_rows, dim),
-        f"{_BACKBONE}patch_embed.proj.weight": (dim, a.in_channels, a.patch_size, a.patch_size),
-        f"{_BACKBONE}patch_embed.proj.bias": (dim,),
+        **_patch_shapes(a),
         **_norm(f"{_BACKBONE}norm", dim),
         "q.weight": (a.num_queries, dim),
         **_linear("class_head", a.num_classes + 1, dim),
@@ -67,10 +69,12 @@ def expected_shapes(architecture: Architecture) -> dict[str, Shape]:
         shapes[f"{_BACKBONE}cls_token"] = (1, 1, dim)
     if a.num_registers:
         shapes[f"{_BACKBONE}reg_token"] = (1, a.num_registers, dim)
-    for layer in (0, 2, 4):
-        shapes |= _linear(f"mask_head.{layer}", dim, dim)
+    for layer, width in ((0, dim), (2, dim), (4, a.mask_width or dim)):
+        shapes |= _linear(f"mask_head.{layer}", width, dim)
     for index in range(a.depth):
         shapes |= _block_shapes(f"{_BACKBONE}blocks.{index}.", a)
+    if a.stem:
+        return shapes | _skip_shapes(a)
     for index in range(a.num_upscale):
         shapes |= _upscale_shapes(f"upscale.{index}.", dim)
     return shapes
@@ -132,6 +136,36 @@ def _upscale_shapes(prefix: str, dim: int) -> dict[str, Shape]:
     return convolutions | _norm(f"{prefix}norm", dim)
 
 
+def _patch_shapes(a: Architecture) -> dict[str, Shape]:
+    """The patch embedding: one convolution, or the layers of a stem."""
+    prefix, dim = f"{_BACKBONE}patch_embed.proj.", a.embed_dim
+    if not a.stem:
+        return {f"{prefix}weight": (dim, a.in_channels, a.patch_size, a.patch_size), f"{prefix}bias": (dim,)}
+    shapes: dict[str, Shape] = {f"{prefix}out.weight": (dim, a.stem[-1], 3, 3), f"{prefix}out.bias": (dim,)}
+    for index, (channels, width) in enumerate(zip((a.in_channels, *a.stem), a.stem, strict=False)):
+        shapes |= _conv_norm(f"{prefix}layers.{index}", channels, width)
+    return shapes
+
+
+def _skip_shapes(a: Architecture) -> dict[str, Shape]:
+    """The upscaling that adds the finer maps of a stem."""
+    width = a.mask_width or a.embed_dim
+    shapes: dict[str, Shape] = {
+        "upscale.patches.weight": (width, a.embed_dim, 1, 1),
+        "upscale.patches.bias": (width,),
+    }
+    for index, skip in enumerate(a.stem[-a.num_upscale :]):
+        shapes[f"upscale.skips.{index}.weight"] = (width, skip, 1, 1)
+        shapes |= _conv_norm(f"upscale.convs.{index}", width, width)
+    return shapes
+
+
+def _conv_norm(name: str, channels: int, width: int) -> dict[str, Shape]:
+    """A 3 x 3 convolution and its batch norm."""
+    parts = ("weight", "bias", "running_mean", "running_var")
+    return {f"{name}.conv.weight": (width, channels, 3, 3)} | {f"{name}.norm.{part}": (width,) for part in parts}
+
+
 def _linear(name: str, rows: int, columns: int) -> dict[str, Shape]:
     return {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
 
@@ -149,8 +183,19 @@ def _shape(shapes: Mapping[str, Shape], name: str, rank: int) -> Shape:
     return shapes[name]
 
 
-def _patches(shapes: Mapping[str, Shape]) -> tuple[int, int, int]:
+def _stem(shapes: Mapping[str, Shape]) -> tuple[int, ...]:
+    """Read the widths of the stem's layers; none where patches are cut in one step."""
+    prefix = f"{_BACKBONE}patch_embed.proj.layers."
+    layers = range(_count_blocks(shapes, prefix))
+    return tuple(_shape(shapes, f"{prefix}{index}.conv.weight", 4)[0] for index in layers)
+
+
+def _patches(shapes: Mapping[str, Shape], stem: tuple[int, ...]) -> tuple[int, int, int]:
     """Read token width, bands and patch size off the patch embedding."""
+    if stem:
+        prefix = f"{_BACKBONE}patch_embed.proj."
+        bands = _shape(shapes, f"{prefix}layers.0.conv.weight", 4)[1]
+        return _shape(shapes, f"{prefix}out.weight", 4)[0], bands, 2 ** (len(stem) + 1)
     dim, channels, rows, columns = _shape(shapes, f"{_BACKBONE}patch_embed.proj.weight", 4)
     if rows != columns:
         raise ModelError(f"patches of {rows}x{columns} pixels; only square ones are supported")

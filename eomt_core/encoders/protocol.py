@@ -1,10 +1,25 @@
 """What the mask transformer asks of an encoder."""
 
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from eomt_core.positions import Grid
+
+
+class Embedded(NamedTuple):
+    """Pixels (B, C, H, W) on their way through an encoder.
+
+    Attributes:
+        tokens: (B, num_prefix + h*w, D), patches row by row.
+        grid: h, w.
+        skips: maps (B, c, h', w') that the patches were made from, finest first, for the masks; encoders that cut their
+            patches in one step have none.
+    """
+
+    tokens: Tensor
+    grid: Grid
+    skips: tuple[Tensor, ...] = ()
 
 
 @runtime_checkable
@@ -18,6 +33,7 @@ class Encoder(Protocol):
         patch_size: pixels per patch along each axis.
         min_multiple: the lattice; rows and columns of a tile must be multiples of it.
         in_channels: C, the bands of the input.
+        skip_widths: channels of the maps that `embed` gives besides the tokens, finest first.
     """
 
     dim: int
@@ -26,9 +42,10 @@ class Encoder(Protocol):
     patch_size: int
     min_multiple: int
     in_channels: int
+    skip_widths: tuple[int, ...]
 
-    def embed(self, pixels: Tensor) -> tuple[Tensor, Grid]:
-        """Turn pixels (B, C, H, W) in [0, 1] into tokens (B, num_prefix + h*w, D), patches row by row, and (h, w)."""
+    def embed(self, pixels: Tensor) -> Embedded:
+        """Turn pixels (B, C, H, W) in [0, 1] into tokens."""
         ...
 
     def run_block(self, index: int, tokens: Tensor, attn_mask: Tensor | None = None) -> Tensor:

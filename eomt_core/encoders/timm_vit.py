@@ -12,7 +12,9 @@ import torch
 from timm.layers.format import Format
 from torch import Tensor, nn
 
+from eomt_core.encoders.protocol import Embedded
 from eomt_core.encoders.refusals import why_refused
+from eomt_core.encoders.stem import Stem
 from eomt_core.errors import ModelError, TileSizeError
 from eomt_core.positions import Grid, PositionCache
 
@@ -64,19 +66,27 @@ class TimmViT(nn.Module):
         rows, columns = self.backbone.patch_embed.img_size
         return rows, columns
 
-    def embed(self, pixels: Tensor) -> tuple[Tensor, Grid]:
-        """Turn pixels (B, C, H, W) in [0, 1] into tokens (B, num_prefix + h*w, D) and their grid (h, w).
+    def embed(self, pixels: Tensor) -> Embedded:
+        """Turn pixels (B, C, H, W) in [0, 1] into tokens (B, num_prefix + h*w, D) on their grid (h, w).
 
         Raises:
             TileSizeError: H or W is no multiple of the patch size.
             ModelError: the pixels have other channels, or are no floats.
         """
         grid = self._grid_of(pixels)
-        patches = self.backbone.patch_embed.proj((pixels - self.pixel_mean) / self.pixel_std)
+        patches, skips = self._cut((pixels - self.pixel_mean) / self.pixel_std)
         tokens = self.backbone.patch_embed.norm(patches.flatten(2).transpose(1, 2))
         # `patch_drop` is left out on purpose: dropping patches in training would tear holes into the mask grid.
         tokens = self.backbone.pos_drop(self._add_prefix_and_positions(tokens, grid))
-        return self.backbone.norm_pre(tokens), grid
+        return Embedded(self.backbone.norm_pre(tokens), grid, skips)
+
+    def _cut(self, normalised: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Make patches (B, D, h, w); a stem's finer maps come with them."""
+        proj = self.backbone.patch_embed.proj
+        if not isinstance(proj, Stem):
+            return proj(normalised), ()
+        *skips, patches = proj.maps(normalised)
+        return patches, tuple(skips)
 
     def run_block(self, index: int, tokens: Tensor, attn_mask: Tensor | None = None) -> Tensor:
         """Run one native block on tokens (B, N, D); the mask (B, 1, N, N) of 0 and -inf is added to the logits."""
@@ -91,7 +101,7 @@ class TimmViT(nn.Module):
 
     def features(self, pixels: Tensor, attn_mask: Tensor | None = None) -> Tensor:
         """Run the whole encoder without queries: pixels (B, C, H, W) to normalised tokens (B, num_prefix + h*w, D)."""
-        tokens, _ = self.embed(pixels)
+        tokens = self.embed(pixels).tokens
         for index in range(self.num_blocks):
             tokens = self.run_block(index, tokens, attn_mask)
         return self.final_norm(tokens)
@@ -175,7 +185,9 @@ class TimmViT(nn.Module):
         self.num_prefix: int = self.backbone.num_prefix_tokens
         self.patch_size: int = self.backbone.patch_embed.patch_size[0]
         self.min_multiple = self.patch_size
-        self.in_channels: int = self.backbone.patch_embed.proj.in_channels
+        proj = self.backbone.patch_embed.proj
+        self.in_channels: int = proj.in_channels
+        self.skip_widths: tuple[int, ...] = proj.widths if isinstance(proj, Stem) else ()
 
     def _add_statistics(self, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
         """Register the normalisation; not persistent, because weight files of the field do not agree on it."""

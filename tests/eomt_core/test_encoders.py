@@ -161,7 +161,7 @@ def test_grid_comes_from_the_input():
     strips = wide.reshape(1, 3, 5, 16, 20, 16).transpose(3, 4).reshape(1, 3, 100, 16, 16)
     square = strips.reshape(1, 3, 10, 10, 16, 16).transpose(3, 4).reshape(1, 3, 160, 160)
     with torch.no_grad():
-        (tokens, grid), (others, _) = encoder.embed(wide), encoder.embed(square)
+        (tokens, grid, _), (others, *_) = encoder.embed(wide), encoder.embed(square)
         wanted = encoder.backbone.forward_features((wide - encoder.pixel_mean) / encoder.pixel_std)
         assert torch.allclose(encoder.features(wide), wanted, atol=1e-4)
     assert (grid, tokens.shape) == ((5, 20), others.shape)
@@ -193,7 +193,7 @@ def test_pixels_are_normalised_inside():
     pixels = encoder.pixel_mean.expand(1, 3, 32, 32)
     with torch.no_grad():
         encoder.backbone.pos_embed.zero_()
-        tokens, _ = encoder.embed(pixels)
+        tokens = encoder.embed(pixels).tokens
     assert torch.allclose(tokens, encoder.backbone.patch_embed.proj.bias.expand(1, 4, 32), atol=1e-6)
 
 
@@ -241,6 +241,6 @@ def test_moved_weights_move_the_positions():
     pixels = torch.rand(1, 3, 28, 42)
     with torch.no_grad():
         encoder.embed(pixels)
-        tokens, _ = encoder.bfloat16().float().embed(pixels)
-        wanted, _ = copy.deepcopy(encoder).embed(pixels)
+        tokens = encoder.bfloat16().float().embed(pixels).tokens
+        wanted = copy.deepcopy(encoder).embed(pixels).tokens
     assert torch.equal(tokens, wanted)

@@ -133,7 +133,7 @@ def test_queries_join_before_the_last_blocks(num_blocks):
     seen, first = record_blocks(model), DEPTH - num_blocks
     run(model, pixels)
     with torch.no_grad():
-        alone, _ = model.encoder.embed(pixels)
+        alone = model.encoder.embed(pixels).tokens
         for block in model.encoder.backbone.blocks[:first]:
             alone = block(alone)
     joined = seen[first][0]
