@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,23 +10,13 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.errors import CRSError, RasterioError
 from rasterio.features import bounds, rasterize
 from rasterio.transform import Affine, rowcol
-from rasterio.warp import transform_geom
 
 from pipeline.errors import InputError
 from pipeline.raster_spec import RasterSpec
 from pipeline.tiling import Window
-
-GEOJSON_CRS = "OGC:CRS84"
-"""Of every GeoJSON file (RFC 7946, 4), unless an older one names another."""
-
-AREAS = {"Polygon", "MultiPolygon"}
-
-EXTRA = "pip install 'eomt-batch[vectors]'"
-
-Geometry = dict[str, Any]
+from pipeline.vectors import Geometry, read_features, to_crs
 
 
 @dataclass(frozen=True)
@@ -95,11 +85,17 @@ def choose_aoi(file: str | None, bbox: str | None, raster: RasterSpec) -> Aoi | 
     option = f"--aoi {file}" if file else f"--bbox {bbox}"
     if raster.grid.transform is None:
         raise InputError(f"{option}: {raster.path} does not say where it lies; leave the area out")
-    shapes = list(_to_raster(_read(Path(file)), raster, option)) if file else [parse_bbox(str(bbox))]
+    shapes = _areas(Path(file), raster, option) if file else [parse_bbox(str(bbox))]
     aoi = Aoi(json.dumps(shapes), raster.grid.transform)
     if not aoi.within(raster.grid.window):
         raise InputError(f"{option}: the area does not touch {raster.path}; check its coordinates and their order")
     return aoi
+
+
+def _areas(path: Path, raster: RasterSpec, option: str) -> list[Geometry]:
+    """The polygons of a file in the raster's CRS."""
+    found = read_features(path, option)
+    return to_crs([area for feature in found.features for area in feature.areas], found.crs, raster.crs, option)
 
 
 def parse_bbox(text: str) -> Geometry:
@@ -118,56 +114,3 @@ def parse_bbox(text: str) -> Geometry:
         "type": "Polygon",
         "coordinates": [[[west, south], [east, south], [east, north], [west, north], [west, south]]],
     }
-
-
-def _to_raster(found: tuple[str, Sequence[Geometry]], raster: RasterSpec, option: str) -> Iterator[Geometry]:
-    """The areas among the geometries, in the raster's CRS; where that is unknown, as they are."""
-    crs, shapes = found
-    areas = [shape for shape in shapes if shape and shape["type"] in AREAS]
-    if not areas:
-        raise InputError(f"{option}: there is no polygon in it; give areas, not points or lines")
-    for shape in areas:
-        try:
-            yield transform_geom(crs, raster.crs, shape) if raster.crs else shape
-        except (CRSError, RasterioError, ValueError) as error:
-            raise InputError(f"{option}: its coordinates have no place in the raster's CRS ({error})") from error
-
-
-def _read(path: Path) -> tuple[str, list[Geometry]]:
-    """CRS and geometries of a vector file."""
-    if not path.is_file():
-        raise InputError(f"--aoi {path}: there is no such file")
-    if path.suffix.lower() not in (".geojson", ".json"):
-        return _read_other(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        crs = content.get("crs") or {"properties": {"name": GEOJSON_CRS}}
-        return crs["properties"]["name"], list(_geometries(content))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"--aoi {path}: no GeoJSON ({error}); give a file of polygons") from error
-
-
-def _geometries(content: Geometry) -> Iterator[Geometry]:
-    """The geometries of a GeoJSON object, however deep."""
-    for key in ("features", "geometries"):
-        for part in content.get(key, ()):
-            yield from _geometries(part)
-    if content.get("type") == "Feature":
-        yield from _geometries(content["geometry"] or {})
-    elif "coordinates" in content:
-        yield content
-
-
-def _read_other(path: Path) -> tuple[str, list[Geometry]]:
-    """Any vector file that GDAL reads."""
-    try:
-        from pyogrio.raw import read
-        from shapely import from_wkb
-        from shapely.geometry import mapping
-    except ImportError as error:
-        raise InputError(f"--aoi {path}: only GeoJSON is read without more packages; {EXTRA}") from error
-    try:
-        meta, _, shapes, _ = read(path, columns=[])
-        return meta["crs"] or GEOJSON_CRS, [mapping(shape) for shape in from_wkb(shapes) if shape is not None]
-    except Exception as error:  # pyogrio and shapely raise classes of their own, which need not be installed
-        raise InputError(f"--aoi {path}: cannot be read ({str(error).split(';')[0].strip()}); give polygons") from error
