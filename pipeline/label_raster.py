@@ -1,22 +1,22 @@
-"""Labels that are a raster: one band of whole numbers on the image's own grid."""
+"""Labels that are a raster: one band of whole numbers on the grid of what they label."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pyproj import CRS
 from pyproj.exceptions import CRSError
 from rasterio.transform import Affine
 
+from eomt_core.training.batch import IGNORE
 from pipeline.errors import InputError
-from pipeline.raster import Reader, open_raster
+from pipeline.georeference import Georeference
+from pipeline.raster import MAX_BLOCK_BYTES, Reader, open_raster
 from pipeline.raster_spec import RasterSpec
 from pipeline.source import shown
 from pipeline.tiling import Window, ceil_to
-
-IGNORE = -1
-"""Pixels that say nothing: they are neither learnt from nor scored."""
 
 BYTE_IGNORE = 255
 """What stands for `IGNORE` in rasters of classes by default; among instances it is an id."""
@@ -24,7 +24,7 @@ BYTE_IGNORE = 255
 LARGEST = 2**31 - 1
 
 NEAR = 0.1
-"""Pixels by which the corners of image and labels may differ: transforms are written with few digits."""
+"""Pixels by which the corners of two grids may lie apart: transforms are written with few digits."""
 
 SCAN_SIDE = 2048
 """Pixels a side of what is looked through at once."""
@@ -44,11 +44,10 @@ class RasterTruth:
     """
 
     def __init__(self, path: str | Path, image: RasterSpec, ignore: int, *, instances: bool) -> None:
-        spec = open_raster(path, needed=1)
-        _check_kind(spec)
-        check_grid(spec, image)
+        place = Georeference(image.grid.shape, image.grid.transform, image.crs)
+        spec = open_label_raster(path, place, shown(image.path))
         if instances and spec.mask == "nodata" and spec.nodata == 0:  # what GDAL's tools write for the background
-            spec = open_raster(path, needed=1, nodata="none")
+            spec = without_nodata(spec)
         self._ignore = None if instances and ignore == BYTE_IGNORE else ignore
         self._what = "instance id" if instances else "class"
         self._reader = Reader(spec)
@@ -68,10 +67,7 @@ class RasterTruth:
             BlockError: The file cannot be read there.
             InputError: A value is below 0, or too large.
         """
-        pixels, valid = self._reader.read(window)
-        found, unsaid = pixels[0], ~valid
-        if self._ignore is not None:
-            unsaid |= found == self._ignore
+        found, unsaid = read_values(self._reader, window, self._ignore)
         if found.dtype.kind == "i" or found.dtype.itemsize >= 4:
             self._check(found[~unsaid & ((found < 0) | (found > LARGEST))])
         labels: NDArray[np.int32] = found.astype(np.int32)
@@ -86,6 +82,43 @@ class RasterTruth:
                 f"{shown(self._reader.spec.path)}: {count} pixels have the value {value}, which is no {self._what}; "
                 f"give --ignore {value} if they say nothing"
             )
+
+
+def open_label_raster(
+    path: str | Path, place: Georeference, name: str, *, allow_vrt: bool = False, max_block_bytes: int = MAX_BLOCK_BYTES
+) -> RasterSpec:
+    """Look at a raster of labels, reading no pixel of it, and see whether it lies where it should.
+
+    Args:
+        path: The file.
+        place: The grid of what it labels.
+        name: Of what it labels.
+        allow_vrt: Whether the file may name other files, below its own folder.
+        max_block_bytes: Larger blocks are not decoded.
+
+    Raises:
+        InputError: The file cannot be read, holds no labels, or lies on another grid or in another CRS.
+    """
+    spec = open_raster(path, needed=1, allow_vrt=allow_vrt, max_block_bytes=max_block_bytes)
+    _check_kind(spec)
+    _check_place(spec, place, name)
+    return spec
+
+
+def without_nodata(spec: RasterSpec) -> RasterSpec:
+    """The same raster, but the value that the file calls nodata is a value like any other."""
+    return replace(spec, mask="none", nodata=None)
+
+
+def read_values(reader: Reader, window: Window, ignore: int | None) -> tuple[NDArray[np.integer], NDArray[np.bool_]]:
+    """Values (h, w) of a raster of labels as they are in the file, and where they say nothing.
+
+    Raises:
+        BlockError: The file cannot be read there.
+    """
+    pixels, valid = reader.read(window)
+    values, unsaid = pixels[0], ~valid
+    return values, unsaid if ignore is None else unsaid | (values == ignore)
 
 
 def scan(shape: tuple[int, int], block: tuple[int, int]) -> Iterator[Window]:
@@ -110,41 +143,56 @@ def _check_kind(spec: RasterSpec) -> None:
         raise InputError(f"{name}: is a JPEG, which blurs labels; make it again as PNG or TIFF")
 
 
-def check_grid(labels: RasterSpec, image: RasterSpec) -> None:
-    """Refuse labels that lie on another grid than the image, as far as both say where they lie.
-
-    Raises:
-        InputError: They differ in size, CRS or transform.
-    """
-    name, other = shown(labels.path), shown(image.path)
-    sizes = ["{1} x {0}".format(*spec.grid.shape) for spec in (labels, image)]
-    if sizes[0] != sizes[1]:
-        raise InputError(f"{name}: is {sizes[0]} pixels, {other} is {sizes[1]}; labels need the image's own grid")
-    if labels.crs and image.crs and not _same_crs(labels.crs, image.crs):
-        names = [CRS(crs).name for crs in (labels.crs, image.crs)]
-        raise InputError(f"{name}: is in {names[0]}, {other} in {names[1]}; gdalwarp the labels onto the image's grid")
-    shift = _shift(labels, image)
-    if shift > NEAR:
-        raise InputError(
-            f"{name}: lies up to {shift:.3g} pixels beside {other}; gdalwarp the labels onto the image's grid"
-        )
+def _check_place(labels: RasterSpec, place: Georeference, name: str) -> None:
+    """Refuse labels that lie on another grid, as far as both say where they lie."""
+    own = Georeference(labels.grid.shape, labels.grid.transform, labels.crs)
+    alike = own.shape == place.shape and _same_crs(own, place)
+    shift = _shift(own, place) if alike else 0.0
+    if alike and shift <= NEAR:
+        return
+    apart = f", up to {shift:.3g} pixels beside it" if shift > NEAR else ""
+    raise InputError(
+        f"{shown(labels.path)}: {_words(own)}, but {name}: {_words(place)}{apart}; bring the labels onto that grid "
+        "with gdalwarp -r near"
+    )
 
 
-def _same_crs(one: str, other: str) -> bool:
-    if one == other:
+def _same_crs(one: Georeference, other: Georeference) -> bool:
+    if one.crs is None or other.crs is None or one.crs == other.crs:
         return True
     try:
-        return bool(CRS(one).equals(CRS(other), ignore_axis_order=True))
+        return bool(one.projection.equals(other.projection, ignore_axis_order=True))  # type: ignore[union-attr]
     except CRSError:  # one that PROJ does not know cannot be said to differ
         return True
 
 
-def _shift(labels: RasterSpec, image: RasterSpec) -> float:
-    """Pixels by which the corners of two rasters of one size lie apart; 0 where one does not say where it lies."""
-    if labels.grid.transform is None or image.grid.transform is None:
+def _shift(one: Georeference, other: Georeference) -> float:
+    """Pixels by which the corners of two grids of one shape lie apart; 0 where one does not say where it lies."""
+    if one.transform is None or other.transform is None:
         return 0.0
-    rows, cols = image.grid.shape
+    rows, cols = other.shape
     corners = np.array([[0, cols, 0, cols], [0, 0, rows, rows], [1, 1, 1, 1]], np.float64)
-    there = np.reshape(tuple(Affine(*labels.grid.transform)), (3, 3)) @ corners
-    back = np.linalg.solve(np.reshape(tuple(Affine(*image.grid.transform)), (3, 3)), there)
+    there = np.reshape(tuple(Affine(*one.transform)), (3, 3)) @ corners
+    back = np.linalg.solve(np.reshape(tuple(Affine(*other.transform)), (3, 3)), there)
     return float(np.abs(back - corners).max())
+
+
+def _words(place: Georeference) -> str:
+    """A grid and its CRS on one line."""
+    rows, cols = place.shape
+    text = f"{rows} x {cols} pixels (rows x columns)"
+    if place.transform is not None:
+        a, _, c, _, e, f = place.transform
+        text += f" of {a:.10g} x {abs(e):.10g} from x {c:.12g}, y {f:.12g}"
+    return f"{text} in {_crs_name(place)}"
+
+
+def _crs_name(place: Georeference) -> str:
+    try:
+        projection: Any = place.projection
+    except CRSError:
+        return "a CRS that PROJ does not know"
+    if projection is None:
+        return "no CRS"
+    authority = projection.to_authority()
+    return ":".join(authority) if authority else str(projection.name)

@@ -14,9 +14,10 @@ from typing import Any, Literal, NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from eomt_core.training.batch import IGNORE
 from pipeline.class_names import numbered
 from pipeline.errors import BlockError, InputError, UsageError
-from pipeline.label_raster import IGNORE, RasterTruth
+from pipeline.label_raster import RasterTruth
 from pipeline.polygons import open_polygons
 from pipeline.raster_spec import RasterSpec
 from pipeline.source import shown, sniff

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from rasterio.features import rasterize
 from rasterio.transform import Affine
 
+from eomt_core.training.batch import IGNORE
 from pipeline.class_names import numbered
 from pipeline.errors import InputError, UsageError
-from pipeline.label_raster import IGNORE, scan
+from pipeline.label_raster import scan
 from pipeline.raster_spec import RasterSpec
 from pipeline.source import shown
 from pipeline.tiling import Window
