@@ -13,7 +13,7 @@ from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 
 from eomt_core.encoders.protocol import Embedded, Encoder
-from eomt_core.encoders.stem import ConvNormAct
+from eomt_core.encoders.stem import ConvNormAct, statistics_kept
 from eomt_core.errors import ModelError
 from eomt_core.outputs import QueryMasks
 from eomt_core.positions import Grid
@@ -139,8 +139,8 @@ class EoMT(nn.Module):
         """Segment pixels (B, C, H, W) in [0, 1] into mask logits (B, Q, H/s, W/s) and class logits (B, Q, K+1).
 
         In training `aux` holds the predictions before the last blocks: before those that are masked, and before
-        `aux_blocks`. In evaluation block i is masked iff its
-        probability is above 0, by the masks predicted right before it.
+        `aux_blocks`. In evaluation block i is masked iff its probability is above 0, by the masks predicted right
+        before it.
 
         Raises:
             TileSizeError: H or W is no multiple of `min_multiple`.
@@ -155,11 +155,18 @@ class EoMT(nn.Module):
         for block, prob in enumerate(self._probs if self.masked else (0.0,) * self.num_blocks):
             attn_mask = None
             if prob > 0 or (self.training and block in self.aux_blocks):
-                aux.append(self._predict(tokens, embedded))
+                aux.append(self._predict_early(tokens, embedded))
                 attn_mask = self._attention_mask(tokens, aux[-1].mask_logits, grid, prob)
             tokens = self.encoder.run_block(first + block, tokens, attn_mask)
         final = self._predict(tokens, embedded)
         return final._replace(aux=tuple(aux)) if self.training else final
+
+    def _predict_early(self, tokens: Tensor, embedded: Embedded) -> QueryMasks:
+        """Predict before a block. Running statistics are to be those of the last prediction, the only one in use."""
+        if not self.training:
+            return self._predict(tokens, embedded)
+        with statistics_kept(self.upscale):
+            return self._predict(tokens, embedded)
 
     def _predict(self, tokens: Tensor, embedded: Embedded) -> QueryMasks:
         """Read classes and masks off tokens (B, Q + P + h*w, D); the norm is for the reading, never for the tokens."""
@@ -214,4 +221,6 @@ def _check_numbers(encoder: Encoder, num_classes: int, num_q: int, num_blocks: i
             f"the stride patch / 2^n must be whole"
         )
     if encoder.skip_widths and not 1 <= num_upscale <= len(encoder.skip_widths):
-        raise ModelError(f"num_upscale must be 1 to {len(encoder.skip_widths)}, the maps of the stem, got {num_upscale}")
+        raise ModelError(
+            f"num_upscale must be 1 to {len(encoder.skip_widths)}, the maps of the stem, got {num_upscale}"
+        )

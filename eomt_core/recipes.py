@@ -1,5 +1,6 @@
 """Models to be trained from a random start: `new:NAME`."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,12 @@ from eomt_core.encoders.stem import StemEmbed
 from eomt_core.encoders.timm_vit import TimmViT
 from eomt_core.eomt import EoMT
 from eomt_core.errors import ModelError
+
+WAVES = 16
+"""Half waves of the finest sine over a tile."""
+
+AMPLITUDE, SPREAD = 0.5, 0.1
+"""Of the sines that positions and queries start from, and of the noise that tells queries of one place apart."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,7 @@ class Recipe:
         mask_width: channels that masks are dot products over.
         image_size: pixels a side of a training tile.
         queries: how many, where each class has not one of its own.
+        layer_scale: what each block's outputs are scaled with at first; None: they are not scaled.
     """
 
     stem: tuple[int, ...]
@@ -40,11 +48,12 @@ class Recipe:
     mask_width: int
     image_size: int
     queries: int
+    layer_scale: float | None = 0.1
 
 
 RECIPES = {
     "hybrid-tiny": Recipe((24, 48, 96), 192, 4, 3, 2, 2, 64, 256, 100),
-    "hybrid-tiny-8": Recipe((32, 64), 128, 5, 2, 3, 2, 48, 256, 144),
+    "hybrid-objects": Recipe((24, 48, 96), 192, 5, 6, 3, 2, 64, 256, 256, layer_scale=None),
 }
 """Ours, by name; every other name is timm's."""
 
@@ -99,7 +108,7 @@ def _hybrid(recipe: Recipe, in_channels: int, image_size: int) -> VisionTransfor
         embed_dim=recipe.dim,
         depth=recipe.depth,
         num_heads=recipe.num_heads,
-        init_values=0.1,
+        init_values=recipe.layer_scale,
         class_token=False,
         norm_layer=partial(nn.LayerNorm, eps=1e-6),
         embed_layer=partial(StemEmbed, widths=recipe.stem),
@@ -108,16 +117,25 @@ def _hybrid(recipe: Recipe, in_channels: int, image_size: int) -> VisionTransfor
 
 @torch.no_grad()
 def spread_queries(model: EoMT) -> None:
-    """Start the queries on a square grid of positions: each begins with the position embedding of its own place.
+    """Start positions as sines of the place, and the queries on a square grid of places.
 
-    Look-alike objects differ by where they are; queries that know a place need not first drift apart.
+    Look-alike objects differ by where they are; queries that know a place need not first drift apart. The table is
+    learned from there on, like any other.
     """
     encoder = model.encoder
     assert isinstance(encoder, TimmViT)
     side = round(model.num_q**0.5)
     if side * side != model.num_q or encoder.num_prefix:
         return
-    rows, cols = encoder.backbone.patch_embed.grid_size
-    table = encoder.backbone.pos_embed.reshape(1, rows, cols, -1).permute(0, 3, 1, 2)
-    places = nn.functional.interpolate(table, size=(side, side), mode="bilinear", align_corners=False)
-    model.q.weight.copy_(places[0].flatten(1).T + 0.1 * model.q.weight)
+    table = encoder.backbone.pos_embed
+    table.copy_(_sines(encoder.backbone.patch_embed.grid_size, encoder.dim)[None])
+    model.q.weight.copy_(_sines((side, side), encoder.dim) + SPREAD * torch.randn_like(model.q.weight))
+
+
+def _sines(grid: tuple[int, int], dim: int) -> torch.Tensor:
+    """Sines and cosines of rows and columns from 0 to 1, from one wave to `WAVES` of them: (h * w, D)."""
+    waves = torch.logspace(0, math.log2(WAVES), dim // 4, base=2) * math.pi
+    rows, cols = (((torch.arange(length) + 0.5) / length)[:, None] * waves for length in grid)
+    row_part = torch.cat([rows.sin(), rows.cos()], 1)[:, None].expand(-1, grid[1], -1)
+    col_part = torch.cat([cols.sin(), cols.cos()], 1)[None].expand(grid[0], -1, -1)
+    return AMPLITUDE * torch.cat([row_part, col_part], 2).reshape(-1, dim)

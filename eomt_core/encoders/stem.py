@@ -5,7 +5,8 @@ A vision transformer trained from scratch on little data starts faster and stead
 that patches of 16 pixels cannot hold.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from timm.layers.patch_embed import PatchEmbed
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch norm that counts no batches: the count is of no use to a fixed momentum, and would be saved with the weights."""
+    """Batch norm that counts no batches: a fixed momentum has no use for it, and it would be saved with the weights."""
 
     def __init__(self, channels: int) -> None:
         """Make a norm for maps of so many channels."""
@@ -23,6 +24,19 @@ class BatchNorm(nn.BatchNorm2d):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         # The override of `_NormBase` makes up a count where there is none.
         nn.Module._load_from_state_dict(self, *args, **kwargs)
+
+
+@contextmanager
+def statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Let the batch norms of a module in training normalise as ever, but leave their running statistics alone."""
+    norms = [part for part in module.modules() if isinstance(part, BatchNorm)]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
 
 
 class ConvNormAct(nn.Module):
@@ -69,10 +83,10 @@ class Stem(nn.Module):
         return self.maps(pixels)[-1]
 
 
-class StemEmbed(PatchEmbed):
+class StemEmbed(PatchEmbed):  # type: ignore[misc]  # timm has no types
     """timm's patch embedding with a `Stem` in the place of its one convolution."""
 
     def __init__(self, *, widths: Sequence[int], in_chans: int = 3, embed_dim: int = 192, **options: Any) -> None:
-        """Make it for `VisionTransformer(embed_layer=partial(StemEmbed, widths=...))`, which gives the other arguments."""
+        """Make it for `VisionTransformer(embed_layer=partial(StemEmbed, widths=...))`, which gives the rest."""
         super().__init__(in_chans=in_chans, embed_dim=embed_dim, **options)
         self.proj = Stem(in_chans, widths, embed_dim)

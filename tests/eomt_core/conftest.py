@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from eomt_core import EoMT
 from eomt_core.card import Architecture
+from eomt_core.recipes import RECIPES, Recipe, new_model
 from eomt_core.shapes import expected_shapes
 
 State = dict[str, Tensor]
@@ -33,13 +35,28 @@ TINY = Architecture(
     layer_scale=True,
 )
 
+STEM: dict[str, Any] = {"stem": (8, 12), "patch_size": 8, "num_upscale": 2, "mask_width": 24}
+"""What a tiny model behind a stem has besides: masks at stride 2."""
+
+SMALL = Recipe(
+    stem=(8, 12),
+    dim=32,
+    depth=3,
+    num_heads=2,
+    num_blocks=2,
+    num_upscale=2,
+    mask_width=16,
+    image_size=32,
+    queries=9,
+)
+
 
 def perturb(name: str, weight: Tensor, generator: torch.Generator) -> Tensor:
     """Draw a weight of some effect: gains near 0.35 and 1, everything else noise; mask logits reach 7 to 9."""
     noise = torch.rand(weight.shape, generator=generator) - 0.5
     if name.endswith(("gamma", "lambda1")):
         return 0.35 + 0.3 * noise
-    if "norm" in name and name.endswith("weight"):
+    if "norm" in name and name.endswith(("weight", "running_var")):
         return 1 + noise
     return noise * (2 / weight[0].numel() ** 0.5 if weight.ndim > 1 else 1)
 
@@ -48,6 +65,30 @@ def perturb(name: str, weight: Tensor, generator: torch.Generator) -> Tensor:
 def tiny() -> Callable[..., Architecture]:
     """Make the architecture of a tiny model, with changes."""
     return lambda **changes: Architecture(**(asdict(TINY) | changes))
+
+
+@pytest.fixture
+def with_stem(tiny: Callable[..., Architecture]) -> Callable[..., Architecture]:
+    """Make the architecture of a tiny model behind a stem, with changes."""
+    return lambda **changes: tiny(**(STEM | changes))
+
+
+@pytest.fixture
+def small_recipe(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a recipe that trains in milliseconds: patches of 8 pixels, a 4 x 4 grid, masks at stride 2."""
+    monkeypatch.setitem(RECIPES, "hybrid-small", SMALL)
+    return "hybrid-small"
+
+
+@pytest.fixture
+def make_small(small_recipe: str) -> Callable[..., EoMT]:
+    """Make a model by that recipe, for 3 classes of one query each unless told otherwise."""
+
+    def make(num_classes: int = 3, *, semantic: bool = True, seed: int = 0, **options: Any) -> EoMT:
+        torch.manual_seed(seed)
+        return new_model(small_recipe, num_classes, semantic=semantic, **options)
+
+    return make
 
 
 @pytest.fixture

@@ -46,10 +46,11 @@ def assert_same_state(model: EoMT, state: State) -> None:
     assert all(torch.equal(found[name], state[name]) for name in state)
 
 
-@pytest.fixture
-def model(make_state: MakeState, tmp_path: Path) -> EoMT:
+@pytest.fixture(params=["plain", "behind a stem"])
+def model(tiny: Tiny, with_stem: Tiny, make_state: MakeState, tmp_path: Path, request: pytest.FixtureRequest) -> EoMT:
     """A tiny model, from bare weights in our own spelling."""
-    save_file(make_state(), tmp_path / "bare.safetensors")
+    architecture = tiny() if request.param == "plain" else with_stem()
+    save_file(make_state(architecture), tmp_path / "bare.safetensors")
     return load(tmp_path / "bare.safetensors")
 
 
@@ -116,6 +117,12 @@ def test_normalisation_comes_with_the_weights(make_state: MakeState, tmp_path: P
     buffers = dict(load(tmp_path).named_buffers())
     assert buffers["encoder.pixel_mean"].flatten().tolist() == [0.25] * 3
     assert buffers["encoder.pixel_std"].flatten().tolist() == [0.5] * 3
+
+
+def test_a_stem_has_no_other_spelling(with_stem: Tiny, make_state: MakeState) -> None:
+    """The port has no place for a convolutional stem, and says so instead of losing it."""
+    with pytest.raises(ModelError, match=r"no place for .*patch_embed\.proj"):
+        to_huggingface(make_state(with_stem()))
 
 
 @pytest.mark.parametrize("name", ["q.weight", "encoder.backbone.reg_token", "encoder.backbone.blocks.3.ls2.gamma"])

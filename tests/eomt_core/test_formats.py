@@ -28,10 +28,11 @@ MakeState = Callable[..., dict[str, Tensor]]
 
 
 @st.composite
-def architectures(draw: st.DrawFn) -> Architecture:
-    """Plain ViTs of all kinds; the square training size is one that shapes alone can tell."""
+def architectures(draw: st.DrawFn, stems: bool = False) -> Architecture:
+    """ViTs of all kinds, with `stems` behind one; the square training size is one that shapes alone can tell."""
     dim, registers = 64 * draw(st.integers(1, 3)), draw(st.integers(1, 5))
-    patch, depth = draw(st.sampled_from((8, 14, 16))), draw(st.integers(1, 4))
+    stem = tuple(draw(st.lists(st.integers(1, 40), min_size=1, max_size=3))) if stems else ()
+    patch, depth = 2 ** (len(stem) + 1) if stem else draw(st.sampled_from((8, 14, 16))), draw(st.integers(1, 4))
     swiglu, hidden = draw(st.booleans()), draw(st.integers(1, 600))
     side = patch * draw(st.integers(4, 9))
     return Architecture(
@@ -44,18 +45,20 @@ def architectures(draw: st.DrawFn) -> Architecture:
         num_queries=draw(st.integers(1, 300)),
         num_classes=draw(st.integers(1, 200)),
         num_blocks=draw(st.integers(1, depth)),
-        num_upscale=draw(st.integers(0, 1)),
+        num_upscale=draw(st.integers(1, len(stem)) if stem else st.integers(0, 1)),
         num_registers=registers,
         cls_token=True,
         no_embed_class=draw(st.booleans()),
         swiglu=swiglu,
         mlp_hidden=2 * hidden if swiglu else hidden,
         layer_scale=draw(st.booleans()),
+        stem=stem,
+        mask_width=draw(st.integers(1, 80)) if stem else 0,
     )
 
 
-@given(architectures())
-@settings(deadline=None, max_examples=60)
+@given(architectures() | architectures(stems=True))
+@settings(deadline=None, max_examples=80)
 def test_shapes_tell_the_architecture(architecture: Architecture) -> None:
     """Inference from its own shapes gives an architecture back."""
     assert infer_architecture(expected_shapes(architecture), {}) == architecture
@@ -70,9 +73,9 @@ def test_spellings_are_renamings(architecture: Architecture) -> None:
     assert to_own(to_huggingface(own, SHAPES, gated=architecture.swiglu), SHAPES) == own
 
 
-def test_every_tensor_counts(tiny: Tiny) -> None:
+def test_every_tensor_counts(tiny: Tiny, with_stem: Tiny) -> None:
     """Whichever tensor is missing, save the annealing buffer, the weights are refused and the tensor is named."""
-    for architecture in (tiny(), tiny(swiglu=True), tiny(num_registers=0, no_embed_class=False)):
+    for architecture in (tiny(), tiny(swiglu=True), tiny(num_registers=0, no_embed_class=False), with_stem()):
         whole = expected_shapes(architecture)
         for name in whole.keys() - {"attn_mask_probs"}:
             rest = {other: shape for other, shape in whole.items() if other != name}

@@ -1,0 +1,1 @@
+"""Training: targets, matching, losses, schedules, and the loop that brings them together."""
