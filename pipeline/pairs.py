@@ -63,11 +63,21 @@ def split_pairs(pairs: Sequence[Pair], val: Sequence[str]) -> tuple[list[Pair], 
     Raises:
         UsageError: A name that is none of the pairs', a list that cannot be read, or nothing left to train on.
     """
-    held = {pair.stem for name in _names(val) for pair in _named(name, pairs)}
-    training = [pair for pair in pairs if pair.stem not in held]
+    held = set(chosen_pairs(pairs, val))
+    training = [pair for pair in pairs if pair not in held]
     if not training:
         raise UsageError(f"--val {' '.join(val)}: takes all {len(pairs)} pairs; leave some to train on")
-    return training, [pair for pair in pairs if pair.stem in held]
+    return training, [pair for pair in pairs if pair in held]
+
+
+def chosen_pairs(pairs: Sequence[Pair], names: Sequence[str]) -> list[Pair]:
+    """The pairs that names mean; see `split_pairs`.
+
+    Raises:
+        UsageError: A name that is none of the pairs', or a list that cannot be read.
+    """
+    found = {pair for name in _names(names) for pair in _named(name, pairs)}
+    return [pair for pair in pairs if pair in found]
 
 
 def _files(text: str, side: str) -> list[Path]:

@@ -14,7 +14,7 @@ from pyproj import CRS
 from eomt_core.card import ModelCard
 from eomt_core.describe import ModelInfo, describe_model
 from eomt_core.errors import ModelError
-from eomt_core.labels import palette
+from eomt_core.labels import class_colours
 from pipeline.aoi import choose_aoi
 from pipeline.config import RunConfig, overlap_pixels
 from pipeline.devices import choose_precision
@@ -93,20 +93,20 @@ def model_facts(info: ModelInfo, config: RunConfig) -> ModelFacts:
         lattice=architecture.min_multiple,
         weights=4 * info.parameters,
         classes=card.classes,
-        colours=tuple("#{:02x}{:02x}{:02x}".format(*colour) for colour in palette(architecture.num_classes)),
+        colours=class_colours(card.classes),
     )
 
 
 def _doubts(raster: RasterSpec, card: ModelCard, config: RunConfig) -> Iterator[str]:
     """What to tell a user whose raster is far from what the model was trained on."""
-    size = _pixel_size(raster)
+    size = pixel_size(raster)
     if size and card.pixel_size and max(size / card.pixel_size, card.pixel_size / size) > FAR:
         yield f"has pixels of {size:g} m, the model {card.name} was trained on {card.pixel_size:g} m: resample it first"
     if config.scale == "auto" and card.value_range and raster.dtype != "uint8" and card.value_range[0][1] <= 255:
         yield f"holds {raster.dtype}, the model's card a range for bytes: give --scale LO,HI"
 
 
-def _pixel_size(raster: RasterSpec) -> float | None:
+def pixel_size(raster: RasterSpec) -> float | None:
     """Metres a side of a pixel, or None where the file does not say, or says degrees."""
     if raster.crs is None or raster.grid.transform is None:
         return None

@@ -2,6 +2,7 @@
 
 import colorsys
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -9,6 +10,23 @@ from importlib.resources import files
 # What published models have, by class count: no two tables have the same.
 _TABLES = {133: "coco_panoptic", 80: "coco_instance", 150: "ade20k", 19: "cityscapes"}
 _GOLDEN_RATIO = 0.618033988749895
+
+# Light enough to lie over an image, and different in lightness for those who see no difference in hue.
+_LAND_COVER = {
+    "building": "#c8443c",
+    "buildings": "#c8443c",
+    "land": "#e8d5a0",
+    "bare": "#e8d5a0",
+    "sand": "#f3e3b3",
+    "road": "#5d5c68",
+    "roads": "#5d5c68",
+    "vegetation": "#3f9b4f",
+    "forest": "#1e6b3a",
+    "trees": "#1e6b3a",
+    "grass": "#8ac45c",
+    "cropland": "#d8b43c",
+    "water": "#2f6fd0",
+}
 
 Colour = tuple[int, int, int]
 
@@ -44,6 +62,12 @@ def palette(num_classes: int) -> tuple[Colour, ...]:
     alternate, so hues that come close again still differ.
     """
     return tuple(_colour(index) for index in range(num_classes))
+
+
+def class_colours(names: Sequence[str]) -> tuple[str, ...]:
+    """Return `#rrggbb` per class: what land cover is usually drawn in where the name is known, else from `palette`."""
+    found = zip(names, palette(len(names)), strict=True)
+    return tuple(_LAND_COVER.get(name.lower()) or "#{:02x}{:02x}{:02x}".format(*colour) for name, colour in found)
 
 
 def _colour(index: int) -> Colour:

@@ -16,12 +16,14 @@ import click
 
 from workflows.cli.progress import Console
 
-COMMANDS = ("run", "plan", "stitch", "status", "info", "models", "demo", "bench")
+COMMANDS = ("run", "plan", "stitch", "status", "info", "evaluate", "models", "finetune", "demo", "bench")
 """Each is the function of that name in the module of that name."""
 
 CONTINUED = ("run", "stitch", "demo")
 """Commands that leave behind what the same command goes on from."""
 
+AGAIN = {**dict.fromkeys(CONTINUED, "; the same command continues"), "finetune": "; with --resume it goes on"}
+"""What to do after a stop, by command."""
 
 SIGNALLED = (130, 143)
 """Exit codes of SIGINT and SIGTERM."""
@@ -48,7 +50,7 @@ def explain(error: BaseException, command: str | None = None) -> Failure:
     from eomt_core.errors import ModelError
     from pipeline.errors import DISK_FULL, EomtBatchError
 
-    again = "; the same command continues" if command in CONTINUED else ""
+    again = AGAIN.get(command or "", "")
     match error:
         case KeyboardInterrupt():
             return Failure(130, f"stopped by SIGINT{again}")

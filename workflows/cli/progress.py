@@ -246,9 +246,9 @@ class Meter:
 def _face(console: Console) -> Face:
     if console.log_json:
         return Events(console)
-    return Bar() if _on_terminal() else Lines(console)
+    return Bar() if on_terminal() else Lines(console)
 
 
-def _on_terminal() -> bool:
+def on_terminal() -> bool:
     """Whether stderr is a terminal with room for a bar; some, without a screen, have no columns or rows."""
     return sys.stderr.isatty() and min(os.get_terminal_size(sys.stderr.fileno())) > 0
