@@ -51,7 +51,7 @@ def _develop(colour: Field, rng: np.random.Generator) -> NDArray[np.uint8]:
     warmth, tint = rng.normal(-0.01, 0.035), rng.normal(0, 0.012)
     cast = np.array([1 + warmth, 1 + tint, 1 - warmth])
     haze, veil = rng.uniform(0, 0.08), np.array([0.55, 0.6, 0.68])
-    gamma, gain = rng.uniform(0.85, 1.35), rng.uniform(0.92, 1.22)
+    gamma, gain = rng.uniform(0.9, 1.25), rng.uniform(0.92, 1.22)
     blur, halo, noise = rng.uniform(0.45, 0.85), rng.uniform(0.1, 1.0), rng.uniform(0.008, 0.02)
     grain = smooth_noise(shape, 1.5, rng)
     planes = []

@@ -36,7 +36,7 @@ def lay_desert(canvas: Canvas) -> None:
     _grade_ground(canvas)
     heaps = np.clip(fractal(shape, 26, rng, 3) - 1.8, 0, 1)
     canvas.height[canvas.free] += 3 * heaps[canvas.free]
-    lay_tracks(canvas, int(rng.integers(2, 5)))
+    lay_tracks(canvas, int(rng.integers(1, 3)))
     shrubs = smooth_noise(shape, 2.6, rng) + 0.9 * smooth_noise(shape, 60, rng) > rng.uniform(3.2, 4.2)
     canvas.lay(shrubs & (canvas.classes == LAND), (0.3, 0.3, 0.25), height=1)
 
@@ -63,7 +63,7 @@ def lay_tracks(canvas: Canvas, count: int) -> None:
         bend = rng.uniform(10, 50) * np.sin(along / rng.uniform(60, 160) + rng.uniform(0, 6))
         middle = np.quantile(across[canvas.free], rng.uniform(0.25, 0.75))
         lay_track(
-            canvas, np.abs(across - middle - bend).astype(np.float32), rng.uniform(6, 9), SAND * rng.uniform(0.8, 1.1)
+            canvas, np.abs(across - middle - bend).astype(np.float32), rng.uniform(10, 14), SAND * rng.uniform(0.8, 1.1)
         )
 
 
@@ -157,7 +157,7 @@ def lay_park(canvas: Canvas) -> None:
     path = np.abs(fractal(shape, 240, rng, 2, 0.3) - rng.uniform(-0.3, 0.3)) * 100
     steep = np.hypot(*np.gradient(path)).astype(np.float32)
     away = path / np.maximum(steep, 0.3)
-    canvas.lay((away < 3) & (canvas.classes != WATER), SAND * 0.9, ROAD, grain=0.06 * smooth_noise(shape, 3, rng))
+    canvas.lay((away < 4.5) & (canvas.classes != WATER), SAND * 0.9, ROAD, grain=0.06 * smooth_noise(shape, 3, rng))
 
 
 def lay_farm(canvas: Canvas) -> None:
@@ -170,10 +170,10 @@ def lay_farm(canvas: Canvas) -> None:
     across = across + pick(rng.uniform(0, wide, 61).astype(np.float32), i)  # so that fields do not form a chessboard
     j = np.floor(across / wide)
     a, b = along - i * np.float32(long), across - j * np.float32(wide)
-    field = (np.minimum(a, long - a) > 6) & (np.minimum(b, wide - b) > 3)
+    field = (np.minimum(a, long - a) > 7) & (np.minimum(b, wide - b) > 3)
     kind, dryness, tilt = (pick(rng.random(211).astype(np.float32), i, j, np.full_like(i, n)) for n in range(3))
     rows = np.sin(np.where(tilt > 0.5, a, b) * np.float32(2 * np.pi / rng.uniform(4, 7)))
     planted = field & (kind > 0.25)
     canvas.lay(planted, grass(canvas, dryness), VEGETATION, height=0.6 * rows + 0.6, grain=0.16 * rows)
     canvas.lay(field & ~planted, SAND * 0.72, LAND, grain=0.1 * fractal(shape, 30, rng))
-    lay_track(canvas, np.minimum(a, long - a), 8, SAND * 0.95)
+    lay_track(canvas, np.minimum(a, long - a), 10, SAND * 0.95)

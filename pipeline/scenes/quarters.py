@@ -17,6 +17,9 @@ ROOFS = np.array(
         [0.52, 0.56, 0.64], [0.94, 0.93, 0.92], [0.62, 0.58, 0.50],
     ]
 )  # fmt: skip
+OPEN = 0.1
+"""The share of blocks without houses."""
+
 POOL = (0.30, 0.55, 0.62)
 
 
@@ -50,11 +53,11 @@ class Style:
 
 
 STYLES = {
-    "town": Style(9, 24, 15, 150, (4, 8), 0.95, 0.13, True, 0.3, (0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 7, 8, 9, 11)),
-    "villas": Style(11, 34, 27, 210, (6, 10), 0.9, 0.2, True, 0.5, (0, 0, 1, 1, 2, 7, 9, 11)),
-    "construction": Style(10, 36, 26, 190, (3, 9), 0.8, 0.3, False, 0.0, (1, 2, 3, 7, 8, 9, 12)),
-    "halls": Style(14, 64, 44, 240, (7, 12), 0.8, 0.2, False, 0.02, (0, 1, 2, 3, 9, 10, 11)),
-    "downtown": Style(13, 58, 48, 200, (18, 45), 0.7, 0.36, False, 0.15, (0, 2, 3, 4, 6, 10, 12)),
+    "town": Style(13, 28, 15, 200, (4, 8), 0.95, 0.13, True, 0.3, (0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 7, 8, 9, 11)),
+    "villas": Style(14, 36, 27, 240, (6, 10), 0.9, 0.2, True, 0.5, (0, 0, 1, 1, 2, 7, 9, 11)),
+    "construction": Style(14, 40, 30, 220, (3, 9), 0.8, 0.3, False, 0.0, (1, 2, 3, 7, 8, 9, 12)),
+    "halls": Style(16, 68, 50, 260, (7, 12), 0.8, 0.2, False, 0.02, (0, 1, 2, 3, 9, 10, 11)),
+    "downtown": Style(16, 62, 52, 230, (18, 45), 0.7, 0.36, False, 0.15, (0, 2, 3, 4, 6, 10, 12)),
 }
 
 
@@ -89,7 +92,7 @@ def lay_quarter(canvas: Canvas, use: str) -> None:
     lay_sand(canvas, 0.8 if style.close else 0.95)
     plots = _divide(canvas, style, use == "rings" or rng.random() < 0.3)
     blocks = pick(rng.random(499), *plots.row)
-    open_block = blocks < 0.14
+    open_block = blocks < OPEN
     houses = plots.inside & ~open_block
     if style.close:
         paths, grain = ~plots.inside & ~plots.centre, 0.08 * fractal(canvas.shape, 20, rng)
@@ -97,7 +100,7 @@ def lay_quarter(canvas: Canvas, use: str) -> None:
         canvas.lay(paths & ~open_block, PAVING, BUILDING, grain=grain)
     _lay_yards(canvas, style, plots, houses)
     _lay_houses(canvas, style, plots, houses)
-    _lay_open(canvas, plots, open_block, blocks / 0.14)
+    _lay_open(canvas, plots, open_block, blocks / OPEN)
     lay_road(canvas, plots.street, plots.along, style.street, asphalt(rng))
 
 

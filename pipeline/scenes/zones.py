@@ -12,7 +12,7 @@ from pipeline.scenes.noise import Field
 ALWAYS = ("town", "park", "sea", "desert")
 """What every landscape has, in the order of need; large zones are given first."""
 
-OFTEN = ("villas", "halls", "construction", "downtown", "farm", "town", "desert", "rings")
+OFTEN = ("villas", "halls", "town", "farm", "rings", "downtown", "villas", "construction")
 
 WET = ("sea",)
 
@@ -95,7 +95,7 @@ def _uses(areas: NDArray[np.intp], rng: np.random.Generator) -> tuple[str, ...]:
 
 def _widths(uses: tuple[str, ...], rng: np.random.Generator) -> Field:
     """Road widths (Z, Z) by the uses on both sides."""
-    widths = rng.choice([10, 14, 20, 26], (len(uses), len(uses)), p=[0.3, 0.3, 0.25, 0.15]).astype(np.float32)
+    widths = rng.choice([14, 18, 22, 28], (len(uses), len(uses)), p=[0.3, 0.3, 0.25, 0.15]).astype(np.float32)
     wet = np.array([use in WET for use in uses])
     widths[wet] = widths[:, wet] = 0
     upper = np.triu(widths, 1)
