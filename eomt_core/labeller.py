@@ -10,7 +10,7 @@ from torch import nn
 
 from eomt_core.checkpoint import load_model
 from eomt_core.outputs import QueryMasks
-from eomt_core.postprocess import panoptic, semantic
+from eomt_core.postprocess import panoptic, semantic, with_instance_scores
 from eomt_core.predict import choose_device, choose_precision
 
 Thresholds = tuple[float, float, float]
@@ -47,7 +47,7 @@ class Labeller:
 
     def objects(self, pixels: NDArray[np.float32], choices: Sequence[Thresholds]) -> list[NDArray[np.int32]]:
         """Label pixels once and cut objects with each of several thresholds: ids (H, W) from 1, 0 is background."""
-        masks, size = self._run(pixels), (pixels.shape[1], pixels.shape[2])
+        masks, size = with_instance_scores(self._run(pixels)), (pixels.shape[1], pixels.shape[2])
         return [panoptic(masks, size, (), *choice)[0].ids.add(1).cpu().numpy() for choice in choices]
 
     @torch.inference_mode()

@@ -3,7 +3,6 @@
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
+from real_scenes import write_image
 
 MakeRaster = Callable[..., Path]
 
@@ -83,15 +83,4 @@ def data_dir() -> Path:
 @pytest.fixture(scope="session")
 def scene7(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Aerial scene 7 of the real data: 6184 x 5450 pixels, red, green, blue, without a georeference."""
-    return rebuild_scene(7, data_dir, tmp_path_factory.mktemp("scenes") / "tile7_rgb.tif")
-
-
-def rebuild_scene(number: int, data_dir: Path, path: Path) -> Path:
-    """Join the parts of an aerial scene, as the data's own script does."""
-    spec = spec_from_file_location("make_scenes", data_dir / "make_scenes.py")
-    assert spec is not None
-    assert spec.loader is not None
-    scenes = module_from_spec(spec)
-    spec.loader.exec_module(scenes)
-    scenes.write(path, scenes.grid(number, "images", "jpg"))
-    return path
+    return write_image(data_dir, 7, tmp_path_factory.mktemp("scenes") / "tile7_rgb.tif")

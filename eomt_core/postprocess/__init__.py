@@ -7,7 +7,7 @@ enlarged, and enlarged by strips of rows, so that memory stays bounded while the
 Softmax, sigmoid and sums are float32 whatever the logits are stored in. Rows come before columns: a size is (H, W).
 """
 
-from eomt_core.postprocess.instances import Instances, instance, paint
+from eomt_core.postprocess.instances import Instances, instance, paint, with_instance_scores
 from eomt_core.postprocess.scores import fold_scores, semantic, semantic_scores
 from eomt_core.postprocess.segments import Panoptic, Segment, panoptic
 
@@ -21,4 +21,5 @@ __all__ = [
     "panoptic",
     "semantic",
     "semantic_scores",
+    "with_instance_scores",
 ]

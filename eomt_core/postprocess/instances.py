@@ -49,6 +49,20 @@ def instance(masks: QueryMasks, size: tuple[int, int], top_k: int = 100) -> list
     return [_best_pairs(logits, probs, size, top_k) for logits, probs in images]
 
 
+@torch.no_grad()
+def with_instance_scores(masks: QueryMasks) -> QueryMasks:
+    """Let the class logits say what an instance scores: its class probability times the mean mask probability inside.
+
+    A query that is sure of its class and not of its outline is mostly the rest of an object that another one holds.
+    What is taken from the classes goes to "no object".
+    """
+    probs, inside = class_probs(masks), masks.mask_logits > 0
+    mean = (masks.mask_logits.float().sigmoid() * inside).sum((2, 3)) / inside.sum((2, 3)).clamp(min=1)
+    scores = probs * mean[..., None]
+    none = 1 - scores.sum(-1, keepdim=True)
+    return masks._replace(class_logits=torch.cat([scores, none], -1).clamp(min=torch.finfo(torch.float32).tiny).log())
+
+
 def paint(instances: Instances, score_threshold: float = 0.0) -> Tensor:
     """Draw the instances that score above a threshold into one map, the better over the worse.
 

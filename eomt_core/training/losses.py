@@ -81,7 +81,7 @@ def _class_loss(class_logits: Tensor, truth: Sequence[Objects], pairs: Sequence[
 
 
 def _mask_losses(logits: Tensor, wanted: Tensor, known: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
-    """Mean binary cross-entropy and 1 - Dice of N masks (N, h, w) against (N, H, W): in all cells, or in some places."""
+    """Mean binary cross-entropy and 1 - Dice of N masks (N, h, w) against (N, H, W): in all cells or some places."""
     found, truth, counts = _seen_apart(logits, wanted, known, count)
     entropies = F.binary_cross_entropy_with_logits(found, truth, weight=counts, reduction="none").sum(1)
     probs, truth = found.sigmoid() * counts, truth * counts

@@ -33,7 +33,7 @@ def known_at(known: Tensor, places: Tensor) -> Tensor:
 
 
 def boxes(masks: Tensor) -> Tensor:
-    """Boxes (n, 2, 2) around masks (n, H, W): upper left and lower right, x and y in 0..1, a half larger than needed."""
+    """Boxes (n, 2, 2) around masks (n, H, W): upper left and lower right, x and y in 0..1, half as large again."""
     edges = []
     for axis, length in ((1, masks.shape[2]), (2, masks.shape[1])):
         covered = masks.amax(axis) > 0.5
@@ -52,7 +52,7 @@ def places_in(boxes: Tensor, count: int) -> Tensor:
 
 
 def match_places(masks: Tensor, count: int) -> Tensor:
-    """Places (1, count, 2) to compare all masks (n, H, W) of a crop at: half anywhere, half at one or another object."""
+    """Places (1, count, 2) to compare all masks (n, H, W) of a crop at: half anywhere, half at some object."""
     near = torch.randint(len(masks), (count // 2,), device=masks.device)
     anywhere = torch.rand(count - count // 2, 2, device=masks.device)
     return torch.cat((anywhere, places_in(boxes(masks)[near], 1)[:, 0]))[None]
@@ -73,7 +73,7 @@ def seen_together(mask_logits: Tensor, objects: Objects, count: int) -> tuple[Te
 
 
 def at_masks(objects: Objects, size: torch.Size, count: int) -> Objects:
-    """Objects at the resolution of the masks, where each cell holds its covered share; as they are beyond `count` cells."""
+    """Objects at the resolution of masks, a cell holding its covered share; as they are beyond `count` cells."""
     if size.numel() > count or size == objects.known.shape:
         return objects
     known = F.adaptive_avg_pool2d(objects.known[None], (size[0], size[1]))[0]

@@ -32,7 +32,7 @@ CHECKPOINT_EVERY = 30.0
 LOOKS = 10
 """Validations of a training."""
 
-LOOK = (0.5, 0.6, 0.5)
+LOOK = (0.8, 0.8, 0.5)
 """Score, overlap and mask threshold of objects in validations; those on the card are chosen when a model is saved."""
 
 RECENT = 50

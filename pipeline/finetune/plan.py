@@ -54,6 +54,7 @@ class Start(NamedTuple):
         tile: pixels a side of a crop.
         one_each: whether each class has one query of its own.
         width: D; 0 for a new one.
+        stem: whether it has a stem, as our own recipes have.
         sha256: of its files; empty for a new one.
     """
 
@@ -63,6 +64,7 @@ class Start(NamedTuple):
     tile: int = TILE
     one_each: bool = True
     width: int = 0
+    stem: bool = False
     sha256: str = ""
 
 
@@ -87,7 +89,7 @@ def describe_start(config: FinetuneConfig) -> Start:
     one_each = task == "semantic" and shape.num_queries == shape.num_classes
     tile = config.tile_size or min(shape.image_size)
     _check_tile(tile, shape.min_multiple)
-    return Start(task, info.card, shape.in_channels, tile, one_each, shape.embed_dim, info.sha256())
+    return Start(task, info.card, shape.in_channels, tile, one_each, shape.embed_dim, bool(shape.stem), info.sha256())
 
 
 def _describe_new(config: FinetuneConfig) -> Start:
@@ -107,7 +109,7 @@ def _describe_new(config: FinetuneConfig) -> Start:
             )
         if reason:
             raise UsageError(f"--model {config.model}: {reason}")
-    return Start(task, tile=tile, one_each=task == "semantic")
+    return Start(task, tile=tile, one_each=task == "semantic", stem=name in RECIPES)
 
 
 def _check_tile(tile: int, lattice: int) -> None:
@@ -204,9 +206,9 @@ def _training(config: FinetuneConfig, start: Start, data: Data, precision: str) 
     return Training(
         task=start.task,
         matched=not start.one_each,
-        deep=not start.one_each and not new,
-        at_home=start.task == "instance" and new,
-        masked=(not new and not start.one_each) if config.masked is None else config.masked,
+        deep=not start.one_each and not start.stem,
+        at_home=start.task == "instance" and start.stem,
+        masked=(not new and not start.one_each and not start.stem) if config.masked is None else config.masked,
         lr=config.lr or (NEW_LR[start.task] if new else SMALL_LR if start.width <= SMALL else OLD_LR),
         layer_decay=1.0 if new else LAYER_DECAY,
         schedule=Schedule(WARMUP, 0.0 if new else WARMUP),

@@ -3,5 +3,6 @@
 from pipeline.scenes.canvas import CLASSES
 from pipeline.scenes.files import read_samples, write_scene, write_truth
 from pipeline.scenes.scene import Scene, draw_scene
+from pipeline.scenes.zones import HOMELY, MIXED, Uses
 
-__all__ = ["CLASSES", "Scene", "draw_scene", "read_samples", "write_scene", "write_truth"]
+__all__ = ["CLASSES", "HOMELY", "MIXED", "Scene", "Uses", "draw_scene", "read_samples", "write_scene", "write_truth"]

@@ -25,6 +25,7 @@ class Canvas:
         free: Where this part may be drawn on (H, W).
         edge: Distance to the border of `free` in pixels, about, (H, W).
         rng: Source of everything random.
+        clear: Whether land and water look alike as little as they may: blue water, green grass, a clear day.
     """
 
     colour: Field
@@ -35,6 +36,7 @@ class Canvas:
     free: Mask
     edge: Field
     rng: np.random.Generator
+    clear: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -84,10 +86,11 @@ class Canvas:
             free[box],
             edge[box],
             self.rng,
+            self.clear,
         )
 
 
-def blank_canvas(side: int, rng: np.random.Generator) -> Canvas:
+def blank_canvas(side: int, rng: np.random.Generator, clear: bool = False) -> Canvas:
     """Bare canvas of side x side pixels, all of it land."""
     shape = (side, side)
     rows, cols = (axis.astype(np.float32) for axis in np.mgrid[:side, :side])
@@ -102,4 +105,5 @@ def blank_canvas(side: int, rng: np.random.Generator) -> Canvas:
         np.ones(shape, np.bool_),
         np.full(shape, side, np.float32),
         rng,
+        clear,
     )

@@ -7,17 +7,20 @@ from scipy import ndimage
 from pipeline.scenes.canvas import Canvas
 from pipeline.scenes.noise import Field, smooth_noise
 
+CLEAR = 0.1
+"""How much of the variety of light and camera is left on a clear day."""
+
 
 def take_picture(canvas: Canvas) -> NDArray[np.uint8]:
     """Pixels (3, H, W) of the canvas, under a sun and by a camera of this scene's own."""
-    rng = canvas.rng
-    angle, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0.6, 1.4)
+    rng, variety = canvas.rng, CLEAR if canvas.clear else 1.0
+    angle, slope = rng.uniform(0, 2 * np.pi), _near(rng.uniform(0.6, 1.4), 1.4, variety)
     sun = np.array([np.sin(angle), np.cos(angle)])
     colour = canvas.colour * _slopes(canvas.height, sun)[..., None]
     shadow = ndimage.gaussian_filter(_shadows(canvas.height, sun, slope), 0.6)[..., None]
     dark = rng.uniform(0.25, 0.45) * np.array([0.92, 1.0, 1.15], np.float32)
     colour = colour * (1 - shadow * (1 - dark.astype(np.float32)))
-    return _develop(colour, rng)
+    return _develop(colour, rng, variety)
 
 
 def _slopes(height: Field, sun: NDArray[np.float64]) -> Field:
@@ -45,14 +48,20 @@ def _overlap(shape: tuple[int, ...], down: int, right: int) -> tuple[tuple[slice
     return (pairs[0][0], pairs[1][0]), (pairs[0][1], pairs[1][1])
 
 
-def _develop(colour: Field, rng: np.random.Generator) -> NDArray[np.uint8]:
+def _near(value: float, usual: float, variety: float) -> float:
+    """A value, drawn towards what is usual."""
+    return usual + variety * (value - usual)
+
+
+def _develop(colour: Field, rng: np.random.Generator, variety: float) -> NDArray[np.uint8]:
     """Haze, lens and sensor; brightness, contrast and cast are this scene's own."""
     shape = colour.shape[:2]
-    warmth, tint = rng.normal(-0.01, 0.035), rng.normal(0, 0.012)
+    warmth, tint = variety * rng.normal(-0.01, 0.035), variety * rng.normal(0, 0.012)
     cast = np.array([1 + warmth, 1 + tint, 1 - warmth])
-    haze, veil = rng.uniform(0, 0.08), np.array([0.55, 0.6, 0.68])
-    gamma, gain = rng.uniform(0.9, 1.25), rng.uniform(0.92, 1.22)
-    blur, halo, noise = rng.uniform(0.45, 0.85), rng.uniform(0.1, 1.0), rng.uniform(0.008, 0.02)
+    haze, veil = variety * rng.uniform(0, 0.08), np.array([0.55, 0.6, 0.68])
+    gamma, gain = _near(rng.uniform(0.9, 1.25), 1.0, variety), _near(rng.uniform(0.92, 1.22), 1.1, variety)
+    blur, halo = _near(rng.uniform(0.45, 0.85), 0.6, variety), _near(rng.uniform(0.1, 1.0), 0.5, variety)
+    noise = _near(rng.uniform(0.008, 0.02), 0.01, variety)
     grain = smooth_noise(shape, 1.5, rng)
     planes = []
     for band in range(3):

@@ -10,6 +10,9 @@ from pipeline.scenes.roads import lay_track, winding
 SAND = np.array([0.81, 0.785, 0.78])
 GRASS = np.array([0.26, 0.28, 0.195])
 DEEP = np.array([[0.06, 0.065, 0.06], [0.09, 0.12, 0.08], [0.11, 0.17, 0.08], [0.05, 0.09, 0.10]])
+SHARES = (0.45, 0.2, 0.15, 0.2)
+"""How often water has each of the colours `DEEP`."""
+
 DRY = np.array([0.47, 0.42, 0.34])
 
 
@@ -76,7 +79,7 @@ def lay_water(canvas: Canvas, mask: Mask, clear: float = 1.0) -> None:
     depth = ndimage.distance_transform_edt(mask).astype(np.float32) / np.float32(rng.uniform(4, 22) * clear)
     depth *= np.exp(0.5 * fractal(shape, 60, rng))
     shallow = np.exp(-depth)[..., None]
-    body = rng.uniform(0.6, 1.2) * DEEP[rng.choice(len(DEEP), p=[0.45, 0.2, 0.15, 0.2])]
+    body = rng.uniform(0.6, 1.2) * DEEP[rng.choice(len(DEEP), p=(0.5, 0, 0, 0.5) if canvas.clear else SHARES)]
     rim = np.array([[0.45, 0.5, 0.42], [0.35, 0.45, 0.38], [0.30, 0.34, 0.24]])[rng.integers(3)]
     silt = np.clip(0.3 * fractal(shape, 140, rng, 5) + 0.1, 0, 0.6)[..., None] * rng.uniform(0, 0.5)
     colour = body + (rim - body) * (0.9 * shallow + silt)
@@ -85,7 +88,7 @@ def lay_water(canvas: Canvas, mask: Mask, clear: float = 1.0) -> None:
         smooth_noise(shape, 80, rng), 0, 1
     )
     canvas.lay(mask, colour.astype(np.float32), WATER, grain=0.07 * waves + 0.04 * smooth_noise(shape, 2, rng))
-    if rng.random() < 0.3:
+    if rng.random() < 0.3 and not canvas.clear:
         _glitter(canvas, mask)
 
 
@@ -106,7 +109,8 @@ def lay_sea(canvas: Canvas) -> None:
     flats = fractal(shape, 170, rng, 4, 0.45)
     wood = (coast < 46) & (fractal(shape, 150, rng, 4) > 0.35) & (coast > 14)
     lay_water(canvas, (coast > 18) & ~((flats > 1.7) & (coast > 40)), rng.uniform(1, 3))
-    plant_wood(canvas, wood)
+    if not canvas.clear:
+        plant_wood(canvas, wood)
 
 
 def lay_canal(canvas: Canvas) -> None:
@@ -128,7 +132,7 @@ def lay_lake(canvas: Canvas, mask: Mask) -> None:
 
 def grass(canvas: Canvas, dry: float | Field = 0.0) -> Field:
     """Colours of grass (H, W, 3), from green to brown."""
-    rng, shape = canvas.rng, canvas.shape
+    rng, shape, dry = canvas.rng, canvas.shape, np.asarray(dry) * (0.2 if canvas.clear else 1)
     mixed = np.clip(dry + 0.2 * fractal(shape, 70, rng, 4), 0, 1)[..., None]
     green = GRASS * rng.uniform(0.8, 1.3) * np.array([rng.uniform(0.85, 1.15), 1, rng.uniform(0.85, 1.15)])
     colour = (green * (1 - mixed) + DRY * mixed) * (1 + 0.12 * fractal(shape, 24, rng)[..., None])

@@ -11,7 +11,7 @@ from pipeline.scenes.nature import lay_canal, lay_desert, lay_farm, lay_park, la
 from pipeline.scenes.quarters import lay_quarter
 from pipeline.scenes.roads import lay_arterials, lay_highway, park_cars
 from pipeline.scenes.trees import plant_avenues, plant_trees
-from pipeline.scenes.zones import Zones, lay_out
+from pipeline.scenes.zones import MIXED, Uses, Zones, lay_out
 
 
 class Scene(NamedTuple):
@@ -29,15 +29,16 @@ class Scene(NamedTuple):
 NATURE = {"desert": lay_desert, "farm": lay_farm, "park": lay_park, "sea": lay_sea}
 
 
-def draw_scene(side: int = 1536, seed: int = 0) -> Scene:
+def draw_scene(side: int = 1536, seed: int = 0, used: Uses = MIXED) -> Scene:
     """Draw a landscape of pixels of 1 m, the same for the same seed.
 
     Args:
         side: Rows and columns, at least 2; from about 600 on, every class has its share.
         seed: Decides everything else: plan, building, light and camera.
+        used: What the land is used for.
     """
-    canvas = blank_canvas(side, np.random.default_rng(seed))
-    zones = lay_out(canvas)
+    canvas = blank_canvas(side, np.random.default_rng(seed), used.clear)
+    zones = lay_out(canvas, used)
     lay_sand(canvas)
     for use, part in zones.parts(canvas):
         if use in NATURE:

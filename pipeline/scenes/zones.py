@@ -9,10 +9,32 @@ from numpy.typing import NDArray
 from pipeline.scenes.canvas import Canvas
 from pipeline.scenes.noise import Field
 
-ALWAYS = ("town", "park", "sea", "desert")
-"""What every landscape has, in the order of need; large zones are given first."""
 
-OFTEN = ("villas", "halls", "town", "farm", "rings", "downtown", "villas", "construction")
+@dataclass(frozen=True)
+class Uses:
+    """What the zones of a landscape are used for.
+
+    Attributes:
+        always: What it has in any case, in the order of need; large zones are given first.
+        often: What the other zones are.
+        clear: Whether the picture is taken on a clear day.
+    """
+
+    always: tuple[str, ...]
+    often: tuple[str, ...]
+    clear: bool = False
+
+
+MIXED = Uses(
+    ("town", "park", "sea", "desert"),
+    ("villas", "halls", "town", "farm", "rings", "downtown", "villas", "construction"),
+)
+HOMELY = Uses(
+    ("town", "park", "sea", "desert"),
+    ("villas", "town", "rings", "park", "villas", "town", "rings", "desert"),
+    clear=True,
+)
+"""No fields, and none of the halls, towers and building sites whose yards are no building; on a clear day."""
 
 WET = ("sea",)
 
@@ -48,7 +70,7 @@ class Zones:
                 yield use, canvas.part(free, edge)
 
 
-def lay_out(canvas: Canvas) -> Zones:
+def lay_out(canvas: Canvas, used: Uses = MIXED) -> Zones:
     """Divide the canvas: each pixel belongs to the nearest of some points on the bent grid."""
     side, rng = len(canvas.classes), canvas.rng
     count = int(np.clip(round((side / 1024) ** 2 * 7), 5, 40))
@@ -56,7 +78,7 @@ def lay_out(canvas: Canvas) -> Zones:
     first, second, owner, neighbour = _two_nearest(canvas, points)
     gaps = np.hypot(*(points[:, None] - points).transpose(2, 0, 1)).astype(np.float32)
     border = (second - first) / np.maximum(2 * gaps[owner, neighbour], 1)
-    uses = _uses(np.bincount(owner.ravel(), minlength=count), rng)
+    uses = _uses(np.bincount(owner.ravel(), minlength=count), used, rng)
     return Zones(uses, owner, neighbour, border, _widths(uses, rng))
 
 
@@ -85,10 +107,10 @@ def _two_nearest(
     return first, second, owner, neighbour
 
 
-def _uses(areas: NDArray[np.intp], rng: np.random.Generator) -> tuple[str, ...]:
+def _uses(areas: NDArray[np.intp], used: Uses, rng: np.random.Generator) -> tuple[str, ...]:
     """A use for each zone: what every landscape has goes to the largest zones."""
-    needed = list(ALWAYS)
-    rest = [str(use) for use in rng.permutation(np.resize(OFTEN, max(len(areas) - len(needed), len(OFTEN))))]
+    needed = list(used.always)
+    rest = [str(use) for use in rng.permutation(np.resize(used.often, max(len(areas) - len(needed), len(used.often))))]
     uses = dict(zip(np.argsort(-areas, kind="stable").tolist(), needed + rest, strict=False))
     return tuple(uses[zone] for zone in range(len(areas)))
 

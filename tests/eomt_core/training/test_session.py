@@ -134,7 +134,7 @@ def test_the_saved_model_answers_as_the_session_labels(make_session: MakeSession
 
 
 def test_a_masked_training_is_judged_as_it_is_saved(make_session: MakeSession, tmp_path: Path) -> None:
-    """Saving changes nothing of what a tile is labelled with, while the training's attention is still masked."""
+    """Saving changes nothing of what a tile is labelled with, and saves no masks, while the training still masks."""
     session = make_session("instance", masked=True)
     go(session, 1)
     pixels = draw_batch(9, 1).pixels[0]
@@ -142,6 +142,9 @@ def test_a_masked_training_is_judged_as_it_is_saved(make_session: MakeSession, t
     session.save(tmp_path, card("instance"), half=False)
     assert np.array_equal(session.label(pixels, THRESHOLDS), before)
     assert session.trainer.model.attn_mask_probs.tolist() == [1, 1]
+    saved = load_model(tmp_path)
+    assert isinstance(saved, EoMT)
+    assert saved.attn_mask_probs.tolist() == [0, 0]
 
 
 def test_objects_are_numbered_from_one(make_session: MakeSession) -> None:
