@@ -12,6 +12,9 @@ OWN_CARD = "eomt_batch.json"
 WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _PICKLE = "pytorch_model.bin"
+EMBEDDED = Path(__file__).parent / "models"
+"""A folder per model that comes with the program."""
+
 _CONFIGS = (OWN_CARD, "config.json", "preprocessor_config.json")
 _SUFFIXES = (".safetensors", ".bin", ".ckpt", ".pt", ".pth")
 _SAFETENSORS_PATTERNS = [*_CONFIGS, WEIGHTS, _INDEX, "model-*.safetensors"]
@@ -43,7 +46,7 @@ class ModelFiles:
 
 
 def find_files(location: str | Path) -> ModelFiles:
-    """Find the files of a model; an existing path wins over a hub id of the same spelling.
+    """Find the files of a model: of a path that is there, else of an embedded model, else of the hub.
 
     Raises:
         ModelError: there is no such path and no such repository, or there are no weights.
@@ -53,12 +56,20 @@ def find_files(location: str | Path) -> ModelFiles:
         return _in_directory(path, path.resolve().name)
     if path.exists():
         return _single_file(path)
+    if str(location) in embedded():
+        return _in_directory(EMBEDDED / str(location), str(location))
     match = _HUB_ID.fullmatch(str(location))
     if match is None or path.suffix in _SUFFIXES:
         raise ModelError(
-            f"model {location}: no such file or directory, and no hub id of the form ORG/NAME[@REV]; check it"
+            f"model {location}: no such file or directory, no embedded model ({', '.join(embedded())}), "
+            "and no hub id of the form ORG/NAME[@REV]; check it"
         )
     return _in_directory(_download(match["repo"], match["revision"]), match["repo"])
+
+
+def embedded() -> tuple[str, ...]:
+    """The names of the models that come with the program."""
+    return tuple(path.parent.name for path in sorted(EMBEDDED.glob(f"*/{OWN_CARD}")))
 
 
 def _in_directory(path: Path, name: str) -> ModelFiles:

@@ -67,7 +67,7 @@ class RunConfig:
     """What a run is to do. Values left at None are decided by the model's card, the raster or the computer.
 
     Attributes:
-        model: A directory, a weight file or a hub id.
+        model: An embedded model, a directory, a weight file or a hub id.
         base: The weights that a model of differences is relative to.
         task: `semantic`; None: the first the card lists.
         tile_size: Rows and columns of a tile; None: the model's training size.
@@ -98,7 +98,7 @@ class RunConfig:
         max_block_bytes: Refuse rasters with larger decoded blocks.
     """
 
-    model: str
+    model: str = "aerial-tiny"
     base: str | None = None
     task: str | None = None
     tile_size: tuple[int, int] | None = None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from eomt_core.labels import labels_for, palette
+from eomt_core.labels import class_colours, labels_for, palette
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,10 @@ def test_colours_differ_and_stay() -> None:
     assert len(set(palette(200))) == 200
     assert palette(5) == palette(200)[:5]
     assert all(0 <= value <= 255 for colour in palette(200) for value in colour)
+
+
+def test_land_cover_has_the_colours_of_maps():
+    """Known names whatever their case; others get theirs from the palette, at their own index."""
+    water, other, forest = class_colours(("Water", "parking", "forest"))
+    assert (water, forest) == ("#2f6fd0", "#1e6b3a")
+    assert other == "#{:02x}{:02x}{:02x}".format(*palette(2)[1])

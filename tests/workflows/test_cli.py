@@ -128,7 +128,6 @@ def test_what_would_stop_all_rasters_stops_the_command(
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["a.tif", "-o", "b.zarr"], "--model is missing: give a directory, a weight file, or a hub id"),
         (["a.tif", "-m", "m"], "--out is missing"),
         (["-m", "m", "-o", "b.zarr"], "no input"),
         (["a.tif", "c.tif", "-m", "m", "-o", "b.zarr"], "2 inputs need a folder"),

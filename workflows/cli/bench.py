@@ -1,13 +1,19 @@
 """`eomt-batch bench`: what runs cost on this computer, measured on real runs."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from workflows.cli.options import config_of, shared
+from workflows.cli.options import OF_WORK, config_of, shared
 
-EXAMPLE = "\b\nExample:\n  eomt-batch bench memory scene.tif --model DIR --size 32000x40000 --size 16000x20000"
+EXAMPLE = """\b
+Examples:
+  eomt-batch bench memory scene.tif --size 32000x40000 --size 16000x20000
+  eomt-batch bench tiles scenes/ labels/ --model aerial-tiny
+  eomt-batch bench objects images/ labels/ --only validation.txt --model nuclei-tiny"""
 
 
 @click.group(epilog=EXAMPLE)
@@ -53,6 +59,48 @@ def memory(source: Path, folder: Path, sizes: list[tuple[int, int]], as_json: bo
             )
     if as_json:
         click.echo(to_json(rows))
+
+
+@bench.command(epilog=EXAMPLE)
+@click.argument("images", metavar="IMAGES")
+@click.argument("labels", metavar="LABELS")
+@click.option(
+    "--tta", multiple=True, type=click.Choice(["flips", "d4"]), default=("flips", "d4"), help="Views besides."
+)
+@shared("model", "device", "workers", "as_json", *OF_WORK)
+def tiles(images: str, labels: str, tta: tuple[Any, ...], as_json: bool, **options: Any) -> None:
+    """Scores of a model at other tile sizes, overlaps and views than those of its training.
+
+    IMAGES and LABELS are paired as for finetune; all scenes are scored together.
+    """
+    from pipeline.bench.tiles import measure_tiles, ways
+    from pipeline.config import RunConfig
+    from pipeline.pairs import find_pairs
+
+    pairs = find_pairs(images, labels)
+    for config in ways(RunConfig(**options), tta):
+        row = measure_tiles(pairs, config)
+        way = f"{row.tile_size[0]:>5} x {row.tile_size[1]:<5} overlap {row.overlap:<5} tta {row.tta:<6}"
+        scores = f"mIoU {row.miou:.3f}   {' '.join(f'{value:.3f}' for value in row.iou)}"
+        click.echo(json.dumps(asdict(row)) if as_json else f"{way} {scores}   {row.seconds:.0f} s")
+
+
+@bench.command(epilog=EXAMPLE)
+@click.argument("images", metavar="IMAGES")
+@click.argument("labels", metavar="LABELS")
+@click.option("--only", multiple=True, help="Some of the pairs: stems, files, or a .txt list.")
+@shared("model", default="nuclei-tiny")
+@shared("device", "as_json", *OF_WORK)
+def objects(images: str, labels: str, only: tuple[str, ...], model: str, device: str, as_json: bool) -> None:
+    """Quality of a model of objects on images that it sees whole, each in a forward of its own."""
+    from pipeline.bench.objects import measure_objects
+    from pipeline.pairs import chosen_pairs, find_pairs
+
+    pairs = find_pairs(images, labels)
+    for name, row in measure_objects(chosen_pairs(pairs, only) if only else pairs, model, device).items():
+        words = f"{name:<10} {row.images:>4} images   PQ {row.pq:.3f} (SQ {row.sq:.3f}, RQ {row.rq:.3f})   "
+        counts = f"mean of images {row.mean_pq:.3f}   {row.matched} found, {row.spurious} false, {row.missed} missed"
+        click.echo(json.dumps({"size": name, **asdict(row)}) if as_json else words + counts)
 
 
 def _word(value: Any) -> str:

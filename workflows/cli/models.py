@@ -18,6 +18,9 @@ Examples:
   eomt-batch models
   eomt-batch models pull tue-mps/ade20k_semantic_eomt_large_512 --out ade20k/"""
 
+WIDEST = 60
+"""Characters of class names that a line shows."""
+
 
 @click.group(invoke_without_command=True, epilog=EXAMPLE)
 @click.pass_context
@@ -33,15 +36,30 @@ def models(ctx: click.Context) -> None:
 @models.command("list", epilog="\b\nExample:\n  eomt-batch models list --json")
 @shared("as_json", "verbose")
 def list_models(as_json: bool) -> None:
-    """List the models in the Hugging Face cache that can be used; none come with the program."""
-    found = cached()
+    """List the models that come with the program, and those in the Hugging Face cache that can be used."""
+    own, found = embedded(), cached()
     if as_json:
-        click.echo(json.dumps({"embedded": [], "cached": found}))
+        click.echo(json.dumps({"embedded": own, "cached": found}))
         return
-    click.echo("embedded: none in this version; give --model a directory, a weight file or a hub id")
+    click.echo("embedded:")
+    for entry in own:
+        click.echo(_line(entry))
     click.echo("cached:" if found else "cached: none that can be used")
     for entry in found:
-        click.echo(f"  {entry['id']}: {entry['classes']} classes, {entry['parameters'] / 1e6:.1f} M parameters")
+        click.echo(_line(entry))
+
+
+def _line(entry: dict[str, Any]) -> str:
+    kinds, millions = ", ".join(entry["classes"]), entry["parameters"] / 1e6
+    shown = kinds if len(kinds) <= WIDEST else f"{len(entry['classes'])} classes"
+    return f"  {entry['id']}: {entry['task'] or 'no task stated'}, {shown}, {millions:.1f} M parameters"
+
+
+def embedded() -> list[dict[str, Any]]:
+    """The models that come with the program."""
+    from eomt_core import location
+
+    return [entry for name in location.embedded() if (entry := _entry(name, location.EMBEDDED / name))]
 
 
 @models.command(epilog="\b\nExample:\n  eomt-batch models show ORG/NAME")
@@ -92,7 +110,14 @@ def _entry(name: str, path: Path) -> dict[str, Any] | None:
         model = describe_model(path)
     except ModelError:  # another kind of model
         return None
-    return {"id": name, "path": str(path), "classes": len(model.card.classes), "parameters": model.parameters}
+    card = model.card
+    return {
+        "id": name,
+        "path": str(path),
+        "task": card.default_task,
+        "classes": list(card.classes),
+        "parameters": model.parameters,
+    }
 
 
 def _copy(model: "ModelInfo", folder: Path) -> None:

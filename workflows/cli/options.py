@@ -16,11 +16,6 @@ from workflows.cli.settings import use_config
 
 FC = TypeVar("FC", bound=Callable[..., Any])
 
-NO_MODEL = (
-    "--model is missing: give a directory, a weight file, or a hub id such as "
-    "tue-mps/ade20k_semantic_eomt_large_512; `eomt-batch models` lists what is here, `eomt-batch demo` makes one to try"
-)
-
 
 class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click only
     """An option's value, parsed and checked by a function that raises UsageError.
@@ -98,7 +93,7 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     ),
     "model": (
         ("--model", "-m"),
-        {"help": "A directory (own, Hugging Face or reference format), a weight file, or a hub id ORG/NAME[@REV]."},
+        {"help": "Embedded (aerial-tiny, nuclei-tiny), a directory, a weight file, or a hub id ORG/NAME[@REV]."},
     ),
     "base": (("--base",), {"type": click.Path(exists=True), "help": "Weights that delta weights are added to."}),
     "task": (("--task",), {"help": "What to segment; default: the first task of the model's card."}),
@@ -206,8 +201,6 @@ def config_of(options: dict[str, Any]) -> RunConfig:
     Raises:
         UsageError: Options that do not go together.
     """
-    if not options["model"]:
-        raise click.UsageError(NO_MODEL)
     return RunConfig(**{name: value for name, value in options.items() if name in _DEFAULTS})
 
 
