@@ -101,7 +101,7 @@ def test_it_segments_aerial_scenes_that_it_has_not_seen(data_dir: Path, tmp_path
 
 @pytest.mark.slow
 def test_it_finds_nuclei_in_images_that_it_has_not_seen(data_dir: Path):
-    """Each validation image in its own forward; 0.576 over all objects and 0.601 in the mean of the images are on its card."""
+    """Each validation image in its own forward; 0.576 in all, 0.601 in their mean."""
     pairs = find_pairs(str(data_dir / "nuclei" / "images"), str(data_dir / "nuclei" / "labels"))
     held = chosen_pairs(pairs, [str(EMBEDDED / "nuclei-tiny" / "validation.txt")])
     found = measure_objects(held, "nuclei-tiny")

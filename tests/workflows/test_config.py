@@ -28,7 +28,7 @@ def test_the_printed_options_are_the_defaults(command) -> None:
     assert found["overlap"] == "0.25"
     assert found["tile-block"] == 8
     assert found["keep-store"] is True
-    assert "model" not in found
+    assert found["model"] == "aerial-tiny"
 
 
 def test_what_is_printed_reads_back_the_same(command, tmp_path: Path) -> None:

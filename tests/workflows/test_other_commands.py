@@ -115,16 +115,19 @@ def test_models_lists_the_cache(command, model: Path, tmp_path: Path, monkeypatc
             (snapshot / file.name).write_bytes(file.read_bytes())
     monkeypatch.setattr("huggingface_hub.utils._cache_manager.HF_HUB_CACHE", str(tmp_path))
     found = json.loads(command("models", "list", "--json").stdout)
-    assert [(entry["id"], entry["classes"]) for entry in found["cached"]] == [("one/palette", 3)]
-    assert "embedded: none" in command("models").stdout
+    assert [(entry["id"], entry["classes"]) for entry in found["cached"]] == [("one/palette", ["red", "green", "blue"])]
+    assert "  one/palette: semantic, red, green, blue, 0.0 M parameters" in command("models").stdout
 
 
 @pytest.mark.slow
 def test_demo_goes_all_the_way(command, tmp_path: Path) -> None:
-    """A scene, a model, a mosaic; and the second time nothing is inferred again."""
-    result = command("demo", tmp_path / "demo", "-q")
+    """A scene, its truth, a mosaic, scores, a picture, the commands; and the second time nothing is inferred again."""
+    folder = tmp_path / "demo"
+    result = command("demo", folder, "--seed", 7)
     assert result.exit_code == 0, result.stderr
-    assert "RANDOM weights" in result.stdout
-    assert open_mosaic(tmp_path / "demo" / "masks.zarr").shape == (1536, 1536)
-    again = json.loads(command("demo", tmp_path / "demo", "--json").stdout)
+    assert f"eomt-batch evaluate {folder}/masks-7.zarr {folder}/truth-7.tif" in result.stdout
+    assert open_mosaic(folder / "masks-7.zarr").shape == (1536, 1536)
+    assert (folder / "picture-7.png").stat().st_size > 100_000
+    again = json.loads(command("demo", folder, "--seed", 7, "--json").stdout)
     assert (again["inferred"], again["rendered"]) == (0, 0)
+    assert again["evaluation"]["miou"] > 0.75

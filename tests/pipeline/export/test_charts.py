@@ -80,6 +80,6 @@ def test_instances_have_colours_of_their_own(tmp_path):
 
 def test_without_matplotlib_a_word_says_what_to_install(tmp_path, monkeypatch):
     """It is an extra."""
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UsageError, match=r"pip install 'eomt-batch\[training\]'"):
         draw_confusion(tmp_path / "a.png", confusion(), NAMES)
