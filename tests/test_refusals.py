@@ -131,8 +131,8 @@ def test_too_few_bands(refused: Refused, make_raster: Any) -> None:
 def test_a_model_that_is_nowhere(refused: Refused, raster: Path) -> None:
     """Neither a path, nor a model that comes with the program, nor the form of a hub id."""
     want = (
-        "--model nowhere: no such file or directory, no embedded model (aerial-tiny, nuclei-tiny), and no hub id of the "
-        "form ORG/NAME[@REV]; check it"
+        "--model nowhere: no such file or directory, no embedded model (aerial-tiny, nuclei-tiny), and no hub id of "
+        "the form ORG/NAME[@REV]; check it"
     )
     assert refused(raster, "-m", "nowhere") == want
 
