@@ -17,7 +17,9 @@ from pipeline.finetune.data import open_data
 from pipeline.finetune.drawn import drawn_pairs
 from pipeline.finetune.plan import choose_plan, choose_sampler, describe_start, progress
 
-STEPS = 100
+STEPS = {"aerial-tiny": 100, "nuclei-tiny": 12}
+"""Steps that are taken again. The thirteenth batch of nuclei-tiny has cells whose truth is known in part: they counted as
+known when it was trained, and do so no longer."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -36,8 +38,9 @@ def choices(name: str, output: Path) -> FinetuneConfig:
     return FinetuneConfig(**chosen, output=str(output), threads=1)
 
 
-def first_losses(config: FinetuneConfig) -> list[float]:
+def first_losses(name: str, output: Path) -> list[float]:
     """The losses of the first steps of a training."""
+    config = choices(name, output)
     start = describe_start(config)
     with (
         drawn_pairs(config.drawn, config.classes) as drawn,
@@ -55,7 +58,7 @@ def first_losses(config: FinetuneConfig) -> list[float]:
 def stored_losses(name: str) -> list[float]:
     """The losses that came with a model."""
     table = np.loadtxt(EMBEDDED / name / "losses.csv", delimiter=",", skiprows=1)
-    return table[:STEPS, 1].tolist()
+    return table[: STEPS[name], 1].tolist()
 
 
 @pytest.mark.soak  # 48 scenes are drawn first
@@ -63,7 +66,7 @@ def test_aerial_tiny(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Five aerial scenes and drawn ones: the same losses to 1e-3."""
     write_scenes(data_dir, tmp_path, (4, 5, 6, 7, 8))
     monkeypatch.chdir(tmp_path)
-    found = first_losses(choices("aerial-tiny", tmp_path / "again"))
+    found = first_losses("aerial-tiny", tmp_path / "again")
     assert np.abs(np.subtract(found, stored_losses("aerial-tiny"))).max() <= 1e-3
 
 
@@ -73,5 +76,5 @@ def test_nuclei_tiny(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         (tmp_path / name).symlink_to(data_dir / "nuclei" / name)
     (tmp_path / "validation.txt").write_text((EMBEDDED / "nuclei-tiny" / "validation.txt").read_text())
     monkeypatch.chdir(tmp_path)
-    found = first_losses(choices("nuclei-tiny", tmp_path / "again"))
+    found = first_losses("nuclei-tiny", tmp_path / "again")
     assert np.abs(np.subtract(found, stored_losses("nuclei-tiny"))).max() <= 1e-3

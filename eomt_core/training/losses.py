@@ -101,7 +101,7 @@ def _seen_apart(logits: Tensor, wanted: Tensor, known: Tensor | None, count: int
     return sample(logits[:, None], places)[:, 0], truth, counts
 
 
-def fixed_loss(masks: QueryMasks, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+def fixed_loss(masks: QueryMasks, labels: Tensor) -> Tensor:
     """Loss of a batch whose classes have one query each: of the final prediction, and a part of those before it.
 
     Logits are compared at half their stride (at their own, where that is odd), each with one pixel of its cell: finer
@@ -110,16 +110,15 @@ def fixed_loss(masks: QueryMasks, labels: Tensor, class_weights: Tensor | None =
     Args:
         masks: of B crops, with Q = K.
         labels: (B, H, W) int64, `IGNORE` where not known.
-        class_weights: (K,) how much a pixel of each class counts.
     """
     step = masks.stride if masks.stride % 2 else masks.stride // 2
     row, col = torch.randint(step, (2,)).tolist()
     labels = labels[:, row::step, col::step]
-    loss = _fixed(masks, labels, class_weights)
-    return loss + sum(AUX_WEIGHT_FIXED * _fixed(aux, labels, class_weights) for aux in masks.aux or ())
+    loss = _fixed(masks, labels)
+    return loss + sum(AUX_WEIGHT_FIXED * _fixed(aux, labels) for aux in masks.aux or ())
 
 
-def _fixed(masks: QueryMasks, labels: Tensor, class_weights: Tensor | None) -> Tensor:
+def _fixed(masks: QueryMasks, labels: Tensor) -> Tensor:
     """Cross-entropy over the queries, binary cross-entropy of each, Dice, and the queries' classes.
 
     The binary term is there because inference adds up sigmoids: alone, the softmax would leave open where they
@@ -129,7 +128,7 @@ def _fixed(masks: QueryMasks, labels: Tensor, class_weights: Tensor | None) -> T
     logits = F.interpolate(masks.mask_logits.float(), size=size, mode="bilinear", align_corners=False)
     known = labels != IGNORE
     count = known.sum().clamp(min=1)
-    entropy = F.cross_entropy(logits, labels, class_weights, ignore_index=IGNORE)
+    entropy = F.cross_entropy(logits, labels, ignore_index=IGNORE)
     truth = F.one_hot(labels.clamp(min=0), logits.shape[1]).movedim(-1, 1) * known[:, None]
     binaries = F.binary_cross_entropy_with_logits(logits, truth.float(), reduction="none")
     binary = (binaries * known[:, None]).sum() / count

@@ -39,7 +39,6 @@ class Training:
         schedule: how rates go.
         ema: share of the running average that a step keeps; 0: none.
         points: places per mask that the matched loss looks at.
-        class_weights: how much a pixel of each class counts in the fixed loss; empty: all the same.
         precision: fp32, bf16 or fp16, of the forward.
         seed: of everything random.
     """
@@ -57,7 +56,6 @@ class Training:
     schedule: Schedule = field(default_factory=Schedule)
     ema: float = 0.998
     points: int = 12544
-    class_weights: tuple[float, ...] = ()
     precision: str = "fp32"
     seed: int = 0
 
@@ -81,7 +79,6 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(groups, betas=training.betas)
         self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "fp16")
         self.average = Average(self.model, training.ema)
-        self.class_weights = torch.tensor(training.class_weights, device=device) if training.class_weights else None
 
     def advance(self, batch: Batch, progress: float) -> float:
         """Take one step.
@@ -121,7 +118,7 @@ class Trainer:
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
             masks = self.model(pixels)
         if not self.training.matched:
-            return fixed_loss(masks, labels, self.class_weights)
+            return fixed_loss(masks, labels)
         truth_of = regions_of if self.training.task == "semantic" else objects_of
         homes = homes_of(self.model.num_q, self.device) if self.training.at_home else None
         return matched_loss(masks, [truth_of(image) for image in labels], self.training.points, homes=homes)
