@@ -18,8 +18,8 @@ from pipeline.finetune.drawn import drawn_pairs
 from pipeline.finetune.plan import choose_plan, choose_sampler, describe_start, progress
 
 STEPS = {"aerial-tiny": 100, "nuclei-tiny": 12}
-"""Steps that are taken again. The thirteenth batch of nuclei-tiny has cells whose truth is known in part: they counted as
-known when it was trained, and do so no longer."""
+"""Steps that are taken again. The thirteenth batch of nuclei-tiny has cells whose truth is known in part: when it was
+trained they counted as known, and do so no longer."""
 
 pytestmark = [
     pytest.mark.slow,

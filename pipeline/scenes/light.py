@@ -49,8 +49,8 @@ def _overlap(shape: tuple[int, ...], down: int, right: int) -> tuple[tuple[slice
 
 
 def _near(value: float, usual: float, variety: float) -> float:
-    """A value, drawn towards what is usual."""
-    return usual + variety * (value - usual)
+    """A value, drawn towards what is usual; with all of its variety exactly itself."""
+    return value if variety == 1 else usual + variety * (value - usual)
 
 
 def _develop(colour: Field, rng: np.random.Generator, variety: float) -> NDArray[np.uint8]:

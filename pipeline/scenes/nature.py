@@ -132,7 +132,8 @@ def lay_lake(canvas: Canvas, mask: Mask) -> None:
 
 def grass(canvas: Canvas, dry: float | Field = 0.0) -> Field:
     """Colours of grass (H, W, 3), from green to brown."""
-    rng, shape, dry = canvas.rng, canvas.shape, np.asarray(dry) * (0.2 if canvas.clear else 1)
+    rng, shape = canvas.rng, canvas.shape
+    dry = dry * 0.2 if canvas.clear else dry
     mixed = np.clip(dry + 0.2 * fractal(shape, 70, rng, 4), 0, 1)[..., None]
     green = GRASS * rng.uniform(0.8, 1.3) * np.array([rng.uniform(0.85, 1.15), 1, rng.uniform(0.85, 1.15)])
     colour = (green * (1 - mixed) + DRY * mixed) * (1 + 0.12 * fractal(shape, 24, rng)[..., None])
