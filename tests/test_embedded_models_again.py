@@ -49,10 +49,7 @@ def first_losses(name: str, output: Path) -> list[float]:
         plan = choose_plan(config, start, data)
         session = Session(plan.beginning, plan.training, "cpu", 1)
         batches = choose_sampler(config, start, data, session.lattice).batches()
-        return [
-            session.advance(batch, progress(config, step, 0))
-            for step, batch in zip(range(STEPS), batches, strict=False)
-        ]
+        return [session.advance(next(batches), progress(config, step, 0)) for step in range(STEPS[name])]
 
 
 def stored_losses(name: str) -> list[float]:
