@@ -86,7 +86,7 @@ def _by_colour(pixels: np.ndarray, classes: np.ndarray) -> Confusion:
 
 @pytest.mark.slow
 def test_it_segments_aerial_scenes_that_it_has_not_seen(data_dir: Path, tmp_path: Path):
-    """Scenes 1 and 3, which no training and no choice has looked at: a mIoU of 0.50 over both, and no seam."""
+    """Scenes 1 and 3, by which nothing was trained or chosen: a mIoU of 0.50 over both, and no seam."""
     confusion = Confusion(5, ignore=255)
     for image, labels in write_scenes(data_dir, tmp_path, (1, 3)):
         segment_raster(image, image.with_suffix(".zarr"), RunConfig())

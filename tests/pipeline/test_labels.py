@@ -144,7 +144,8 @@ def test_a_slightly_rounded_transform_is_the_same(image, make_raster):
     """Files are written with few digits; another name of the CRS is no other CRS."""
     place = (2.0001, 0, 400000.02, 0, -2, 5600000)
     crs = "+proj=utm +zone=32 +datum=WGS84 +units=m"
-    open_labels(make_raster("l.tif", classes(), crs, place), image, "semantic", NAMES).close()
+    with open_labels(make_raster("l.tif", classes(), crs, place), image, "semantic", NAMES) as labels:
+        assert labels.read(WHOLE).max() == classes()[classes() != 255].max()
 
 
 def test_heights_are_no_classes(image, make_raster):

@@ -148,7 +148,9 @@ def test_other_choices_do_not_go_on(folder, options, changes, words):
 def test_what_changes_nothing_goes_on(folder, options, changes):
     """Another machine, a value that was the default, the same model at another place, a folder with another name."""
     begin(folder)
+    before = (folder.path / CHOICES).read_bytes()
     begin(folder, {**SETTLED, **changes}, resume=True, **options)
+    assert (folder.path / CHOICES).read_bytes() == before
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]"])
