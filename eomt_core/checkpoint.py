@@ -27,6 +27,7 @@ from eomt_core.formats import PIXEL_STATISTICS, PROBS, Algebra, to_own, to_refer
 from eomt_core.location import OWN_CARD, WEIGHTS
 from eomt_core.palette import PaletteModel, load_palette
 from eomt_core.shapes import check_shapes, infer_architecture
+from eomt_core.writing import system_errors
 
 __all__ = [
     "architecture_of",
@@ -94,6 +95,7 @@ def save_model(model: EoMT, directory: str | Path, card: ModelCard, dtype: torch
 
     Raises:
         ModelError: the card is for another model, a weight is not finite in `dtype`, or the encoder is no plain ViT.
+        OSError: a file cannot be written, as when the disk is full.
     """
     architecture = architecture_of(model)
     card = _with_statistics(card, model.encoder)
@@ -257,7 +259,8 @@ def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write beside the target, sync, then put in its place."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        write(temporary)
+        with system_errors(path):
+            write(temporary)
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)

@@ -9,13 +9,14 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from eomt_core.training.batch import IGNORE, Batch
+from pipeline.labels import Labels
 from pipeline.preprocess import Scaling, to_unit
 from pipeline.raster import Reader
 from pipeline.tiling import Window
@@ -31,18 +32,6 @@ MANY = 100
 
 
 Value = TypeVar("Value", bound=np.generic)
-
-
-class Truth(Protocol):
-    """What labels are to a sampler; see `pipeline.labels`."""
-
-    def read(self, window: Window) -> NDArray[np.int32]:
-        """Class ids or object ids (h, w); `IGNORE` where not known."""
-        ...
-
-    def close(self) -> None:
-        """Close the file; a later read opens anew."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -76,7 +65,7 @@ class TrainingScene:
     """
 
     reader: Reader
-    labels: Truth
+    labels: Labels
     scaling: Scaling
     instances: bool = False
     weight: float = 1.0

@@ -3,14 +3,15 @@
 from typing import Any
 
 import timm
+import torch
 from torch import nn
 
 from eomt_core.encoders.protocol import Encoder
-from eomt_core.encoders.refusals import why_name_refused
+from eomt_core.encoders.refusals import why_name_refused, why_refused
 from eomt_core.encoders.timm_vit import TimmViT
 from eomt_core.errors import ModelError
 
-__all__ = ["Encoder", "TimmViT", "create_encoder", "wrap"]
+__all__ = ["Encoder", "TimmViT", "create_encoder", "lattice_of", "wrap"]
 
 
 def create_encoder(
@@ -41,6 +42,19 @@ def create_encoder(
     chosen = {key: size for key, size in (("img_size", image_size), ("patch_size", patch_size)) if size is not None}
     backbone = _create_backbone(name_or_module, in_chans=in_channels, pretrained=pretrained, **chosen, **options)
     return _tested(backbone, {**recipe, **options})
+
+
+def lattice_of(name: str) -> int:
+    """Tell the lattice of a timm architecture, without weights: a second for the largest.
+
+    Raises:
+        ModelError: as `create_encoder`.
+    """
+    with torch.device("meta"):
+        backbone: Any = _create_backbone(name)
+    if reason := why_refused(backbone):
+        raise ModelError(reason)
+    return int(backbone.patch_embed.patch_size[0])
 
 
 def wrap(backbone: nn.Module) -> TimmViT:

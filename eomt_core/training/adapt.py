@@ -46,16 +46,21 @@ def _extended(tensor: Tensor, more: int, axis: int) -> Tensor:
 
 
 @torch.no_grad()
-def with_classes(model: EoMT, old: Sequence[str], new: Sequence[str]) -> EoMT:
+def with_classes(model: EoMT, old: Sequence[str], new: Sequence[str], *, one_each: bool) -> EoMT:
     """Drop the class head where the classes differ; those of the same name keep their row.
 
-    In a model with one query per class the queries are part of what is dropped: a class of the same name keeps its
-    query, any other starts from the mean of all.
+    Args:
+        model: an EoMT.
+        old: K names, those of its classes.
+        new: the names that it is to have.
+        one_each: whether each class has one query of its own, which the numbers do not tell: queries that compete may
+            happen to be as many as the classes. Then the queries are part of what is dropped: a class of the same name
+            keeps its query, any other starts from the mean of all.
     """
     if tuple(old) == tuple(new):
         return model
     rows = [old.index(name) if name in old else None for name in new]
-    head, one_each = model.class_head, model.num_q == model.num_classes
+    head = model.class_head
     model.class_head = nn.Linear(head.in_features, len(new) + 1)
     model.class_head.weight[-1], model.class_head.bias[-1] = head.weight[-1], head.bias[-1]
     for index, row in enumerate(rows):

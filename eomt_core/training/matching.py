@@ -56,14 +56,20 @@ def match(
     return torch.from_numpy(np.stack(found)).to(mask_logits.device)
 
 
-def homes_of(queries: int, device: torch.device) -> Tensor:
+def homes_of(queries: int, device: torch.device) -> Tensor | None:
     """Places (Q, 2) of queries on a square grid over a tile, x and y in 0..1, row by row.
+
+    Queries that are no square number have no homes, None: nor did they start from places, so there are none to keep
+    to, and they compete for all of the tile.
 
     That a query answers for what lies near its own place keeps the assignment from changing at every step, which is
     what makes the matching of many look-alike objects slow to learn. The distance counts in steps of the grid. It plays
     a part in training only.
     """
-    steps = (torch.arange(round(queries**0.5), device=device) + 0.5) / round(queries**0.5)
+    side = round(queries**0.5)
+    if side * side != queries:
+        return None
+    steps = (torch.arange(side, device=device) + 0.5) / side
     rows, cols = torch.meshgrid(steps, steps, indexing="ij")
     return torch.stack([cols, rows], -1).reshape(-1, 2)
 

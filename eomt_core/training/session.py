@@ -21,6 +21,7 @@ from eomt_core.recipes import new_model
 from eomt_core.training.adapt import with_bands, with_classes
 from eomt_core.training.batch import Batch
 from eomt_core.training.trainer import Trainer, Training
+from eomt_core.writing import system_errors
 
 NEW = "new:"
 """Before the name of an architecture: a model with random weights."""
@@ -33,7 +34,7 @@ class Beginning:
     Attributes:
         model: `new:NAME`, or where a model lies.
         classes: K names.
-        task: semantic or instance.
+        one_each: whether each class has one query of its own, else queries compete.
         bands: C.
         image_size: pixels a side of a training tile; None: the architecture's.
         mean: per band, of pixels in [0, 1]; for new models.
@@ -44,7 +45,7 @@ class Beginning:
 
     model: str
     classes: tuple[str, ...]
-    task: str
+    one_each: bool
     bands: int
     image_size: int | None
     mean: tuple[float, ...]
@@ -63,7 +64,7 @@ class Beginning:
             return new_model(
                 self.model.removeprefix(NEW),
                 len(self.classes),
-                semantic=self.task == "semantic",
+                semantic=self.one_each,
                 in_channels=self.bands,
                 image_size=self.image_size,
                 mean=self.mean,
@@ -72,7 +73,8 @@ class Beginning:
         model = load_model(self.model)
         if not isinstance(model, EoMT):
             raise ModelError(f"model {self.model}: is a palette, which learns nothing; take new:hybrid-tiny")
-        return with_classes(with_bands(model, self.bands), self.known_classes, self.classes)
+        wide = with_bands(model, self.bands)
+        return with_classes(wide, self.known_classes, self.classes, one_each=self.one_each)
 
 
 class Session:
@@ -135,12 +137,20 @@ class Session:
         save_model(model, directory, card, torch.float16 if half else torch.float32)
 
     def write_state(self, path: Path, more: dict[str, Any]) -> None:
-        """Write all that a continued training needs; the file appears whole, or stays the last one."""
+        """Write all that a continued training needs; the file appears whole, or stays the last one.
+
+        Raises:
+            OSError: it cannot be written, as when the disk is full.
+        """
         partial = path.with_name(f".{path.name}")
-        torch.save({"training": self.trainer.state(), **more}, partial)
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        partial.replace(path)
+        try:
+            with system_errors(path), partial.open("wb") as file:
+                torch.save({"training": self.trainer.state(), **more}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)  # what is left of it would keep a full disk full
 
     def read_state(self, path: Path) -> dict[str, Any]:
         """Go on from what `write_state` wrote, and return what was given to it.

@@ -29,7 +29,8 @@ class Training:
         task: semantic or instance.
         matched: whether queries compete for regions or objects, else each class has one query (see `losses`).
         deep: whether a prediction is made before each of the last blocks, else before the first of them only.
-        at_home: whether a query rather answers for what lies near its place on a grid; see `matching.homes_of`.
+        at_home: whether a query rather answers for what lies near its place on a grid, if there is such a grid; see
+            `matching.homes_of`.
         masked: whether attention is masked at first.
         lr: rate of new parameters.
         weight_decay: of matrices and kernels.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eomt_core.location import OWN_CARD, WEIGHTS
-from pipeline.errors import ChangedError, InputError, OutputError
+from pipeline.errors import DISK_FULL, ChangedError, InputError, OutputError, RetryLater
 from pipeline.finetune.config import FinetuneConfig
 from pipeline.journal import Journal, write_atomically
 
@@ -96,13 +96,25 @@ class Folder:
 
         Raises:
             OutputError: another process trains here, or the folder cannot be written.
+            RetryLater: the disk is full.
         """
-        with Journal(self.path).lock():
+        with self._full_disk_told(), Journal(self.path).lock():
             if config.overwrite:
                 self._clear()
             if not self.stands:
                 self.note(CHOICES, {**config.lasting(), **settled})
             yield
+
+    @contextmanager
+    def _full_disk_told(self) -> Iterator[None]:
+        """Say what to do when the disk is full: what was written whole is there, and nothing else."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            again = "give --resume to go on" if self.stands else "run the same command again"
+            raise RetryLater(f"{self.path}: the disk is full ({error}); make room, then {again}") from error
 
     def report(self) -> dict[str, Any] | None:
         """What a training that is complete came to."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from eomt_core.card import ModelCard, PaletteArchitecture
+from eomt_core.card import Architecture, ModelCard, PaletteArchitecture
 from eomt_core.describe import describe_model
 from eomt_core.errors import ModelError
 from pipeline.errors import UsageError
@@ -23,7 +23,7 @@ STEPS = 2000
 """Steps where nobody says how many or how long."""
 
 TILE = 256
-"""Pixels a side of the tiles of new models."""
+"""Pixels a side of the tiles of new models, or as near to it as their lattice allows."""
 
 NEW_LR = {"semantic": 1.5e-3, "instance": 1e-3}
 """Learning rates of models with random weights."""
@@ -52,7 +52,7 @@ class Start(NamedTuple):
         card: of the model; None for a new one.
         bands: that it takes; None for a new one.
         tile: pixels a side of a crop.
-        one_each: whether each class has one query of its own.
+        one_each: whether each class has one query of its own, else queries compete.
         width: D; 0 for a new one.
         stem: whether it has a stem, as our own recipes have.
         sha256: of its files; empty for a new one.
@@ -86,30 +86,46 @@ def describe_start(config: FinetuneConfig) -> Start:
         raise UsageError(f"--model {config.model}: is a palette, which learns nothing; take new:hybrid-tiny")
     if task == "panoptic":
         raise UsageError(f"--model {config.model}: is for panoptic, which is not trained here; give --task semantic")
-    one_each = task == "semantic" and shape.num_queries == shape.num_classes
     tile = config.tile_size or min(shape.image_size)
     _check_tile(tile, shape.min_multiple)
+    one_each = _one_each(info.card, shape)
     return Start(task, info.card, shape.in_channels, tile, one_each, shape.embed_dim, bool(shape.stem), info.sha256())
+
+
+def _one_each(card: ModelCard, shape: Architecture) -> bool:
+    """Whether each class has one query of its own.
+
+    Queries that compete may happen to be as many as the classes; a model that knows things has such, and so may one
+    that does not say what it is for.
+    """
+    return card.tasks == ("semantic",) and not card.things and shape.num_queries == shape.num_classes
 
 
 def _describe_new(config: FinetuneConfig) -> Start:
     """What can be said of a model before it is made; torch is loaded for it."""
+    from eomt_core.recipes import RECIPES
+
+    name, task = config.model.removeprefix(NEW), config.task or "semantic"
+    lattice = 2 ** (len(RECIPES[name].stem) + 1) if name in RECIPES else _lattice_of_timm(name)
+    tile = config.tile_size or round(TILE / lattice) * lattice
+    _check_tile(tile, lattice)
+    return Start(task, tile=tile, one_each=task == "semantic", stem=name in RECIPES)
+
+
+def _lattice_of_timm(name: str) -> int:
+    from eomt_core.encoders import lattice_of
     from eomt_core.encoders.refusals import why_name_refused
     from eomt_core.recipes import RECIPES
 
-    name, tile, task = config.model.removeprefix(NEW), config.tile_size or TILE, config.task or "semantic"
-    if name in RECIPES:
-        _check_tile(tile, 2 ** (len(RECIPES[name].stem) + 1))
-    else:
-        try:
-            reason = why_name_refused(name)
-        except (KeyError, RuntimeError):  # timm knows no such name
-            reason = (
-                f"there is no such architecture; give {', '.join(NEW + known for known in RECIPES)}, or one of timm"
-            )
-        if reason:
-            raise UsageError(f"--model {config.model}: {reason}")
-    return Start(task, tile=tile, one_each=task == "semantic", stem=name in RECIPES)
+    try:
+        why_name_refused(name)
+    except (KeyError, RuntimeError) as error:  # timm knows no such name
+        names = ", ".join(NEW + known for known in RECIPES)
+        raise UsageError(f"--model {NEW}{name}: there is no such architecture; give {names}, or one of timm") from error
+    try:
+        return lattice_of(name)
+    except ModelError as error:
+        raise UsageError(f"--model {NEW}{name}: {error}") from error
 
 
 def _check_tile(tile: int, lattice: int) -> None:
@@ -154,7 +170,7 @@ def choose_plan(config: FinetuneConfig, start: Start, data: Data) -> CoursePlan:
     beginning = Beginning(
         model=config.model,
         classes=data.classes,
-        task=start.task,
+        one_each=start.one_each,
         bands=len(data.rasters[0].bands),
         image_size=start.tile,
         mean=mean,

@@ -119,12 +119,6 @@ def test_normalisation_comes_with_the_weights(make_state: MakeState, tmp_path: P
     assert buffers["encoder.pixel_std"].flatten().tolist() == [0.5] * 3
 
 
-def test_a_stem_has_no_other_spelling(with_stem: Tiny, make_state: MakeState) -> None:
-    """The port has no place for a convolutional stem, and says so instead of losing it."""
-    with pytest.raises(ModelError, match=r"no place for .*patch_embed\.proj"):
-        to_huggingface(make_state(with_stem()))
-
-
 @pytest.mark.parametrize("name", ["q.weight", "encoder.backbone.reg_token", "encoder.backbone.blocks.3.ls2.gamma"])
 def test_a_bin_with_one_key_removed_is_refused(make_state: MakeState, tmp_path: Path, name: str) -> None:
     """What is missing is named as the file would call it, and never made up."""

@@ -110,6 +110,12 @@ def test_two_spellings_of_one_tensor_are_refused(tiny: Tiny) -> None:
         to_own(names, SHAPES)
 
 
+def test_a_stem_has_no_other_spelling(with_stem: Tiny) -> None:
+    """The port has no place for a convolutional stem, and says so instead of losing it."""
+    with pytest.raises(ModelError, match=r"no place for .*patch_embed\.proj"):
+        to_huggingface(expected_shapes(with_stem()), SHAPES, gated=False)
+
+
 def test_compiled_models_are_recognised(tiny: Tiny) -> None:
     """What torch.compile puts into names does not hide the spelling, and comes off."""
     own = expected_shapes(tiny())

@@ -84,7 +84,10 @@ def _own(name: str, **more: Any) -> Callable[[FC], FC]:
 @_own("lr", type=float, help="Learning rate; default: by the model.")
 @_own("batch_size", type=int, help="Crops per step; of larger crops there are fewer.")
 @click.option(
-    "--tile-size", type=int, help="Pixels a side of a crop; default: the model's training size, 256 for a new one."
+    "--tile-size",
+    type=int,
+    help="Pixels a side of a crop; default: the model's training size, for a new one 256 or what its patches make "
+    "nearest to it.",
 )
 @_own("zoom", type=Parsed("LO,HI", _numbers(2)), help="How many raster pixels become one in a crop, at random.")
 @_own(

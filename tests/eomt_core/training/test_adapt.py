@@ -98,7 +98,7 @@ def test_fewer_bands_are_refused(model: EoMT) -> None:
 def test_other_classes_drop_the_class_head_alone(model: EoMT) -> None:
     """Every other tensor stays bit for bit, and the model answers for the new number of classes."""
     before = copies(model)
-    after = with_classes(model, "abc", "wxyzv").state_dict()
+    after = with_classes(model, "abc", "wxyzv", one_each=False).state_dict()
     assert after.keys() == before.keys()
     assert {name for name in before if not torch.equal(after[name], before[name])} == {
         "class_head.weight",
@@ -112,7 +112,7 @@ def test_other_classes_drop_the_class_head_alone(model: EoMT) -> None:
 def test_classes_of_the_same_name_keep_their_row(model: EoMT) -> None:
     """So does "no object", the last row."""
     old = {name: part.clone() for name, part in model.class_head.state_dict().items()}
-    new = with_classes(model, "abc", "cxa").class_head.state_dict()
+    new = with_classes(model, "abc", "cxa", one_each=False).class_head.state_dict()
     for name in ("weight", "bias"):
         assert torch.equal(new[name][[0, 2, 3]], old[name][[2, 0, 3]])
         assert not torch.equal(new[name][1], old[name][1])
@@ -121,7 +121,7 @@ def test_classes_of_the_same_name_keep_their_row(model: EoMT) -> None:
 def test_the_same_classes_change_nothing(model: EoMT) -> None:
     """Names in the same order leave the head as it is."""
     before = copies(model)
-    after = with_classes(model, ["a", "b", "c"], ("a", "b", "c")).state_dict()
+    after = with_classes(model, ["a", "b", "c"], ("a", "b", "c"), one_each=False).state_dict()
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
@@ -129,7 +129,7 @@ def test_a_class_keeps_its_query(make_small: MakeSmall) -> None:
     """With one query per class, queries go with their classes; a new one starts near the mean of all."""
     model = make_small()
     old = copies(model)
-    new = with_classes(model, "abc", "cxya")
+    new = with_classes(model, "abc", "cxya", one_each=True)
     assert (new.num_q, new.num_classes, new.q.weight.shape) == (4, 4, (4, 32))
     assert torch.equal(new.q.weight[[0, 3]], old["q.weight"][[2, 0]])
     mean, spread = old["q.weight"].mean(0), old["q.weight"].std()
@@ -138,3 +138,12 @@ def test_a_class_keeps_its_query(make_small: MakeSmall) -> None:
     changed = {name for name, part in new.state_dict().items() if not torch.equal(part, old[name])}
     assert changed == {"q.weight", "class_head.weight", "class_head.bias"}
     assert new(noise(3)).mask_logits.shape[1] == 4
+
+
+def test_queries_that_compete_are_kept_however_many(make_small: MakeSmall) -> None:
+    """Three queries for three classes need not be one for each."""
+    model = make_small()
+    old = copies(model)["q.weight"]
+    new = with_classes(model, "abc", "cxya", one_each=False)
+    assert (new.num_q, new.num_classes) == (3, 4)
+    assert torch.equal(new.q.weight, old)

@@ -112,7 +112,15 @@ def test_logits_that_overflowed_are_the_last_choice(broken: float) -> None:
 
 def test_homes_are_a_grid_row_by_row() -> None:
     """Four queries are at home in the middles of the quarters, x before y."""
-    assert homes_of(4, torch.device("cpu")).tolist() == [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]
+    homes = homes_of(4, torch.device("cpu"))
+    assert homes is not None
+    assert homes.tolist() == [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]
+
+
+@pytest.mark.parametrize("queries", [3, 5, 99, 101])
+def test_queries_that_fill_no_grid_have_no_homes(queries: int) -> None:
+    """So many do not start from places either."""
+    assert homes_of(queries, torch.device("cpu")) is None
 
 
 def test_centres_are_in_the_middle_of_masks() -> None:

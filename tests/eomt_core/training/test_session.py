@@ -27,8 +27,9 @@ def make_session(small_recipe: str) -> MakeSession:
 
     def make(task: str = "semantic", masked: bool = False, **changes: Any) -> Session:
         mean, std = (0.2, 0.2, 0.2), (0.2, 0.2, 0.2)
-        start = {"model": f"new:{small_recipe}", "classes": NAMES[task], "task": task, "bands": 3, "image_size": 32}
-        beginning = Beginning(**{**start, "mean": mean, "std": std, "seed": 3, **changes})
+        start = {"model": f"new:{small_recipe}", "classes": NAMES[task], "bands": 3, "image_size": 32}
+        start |= {"one_each": task == "semantic", "mean": mean, "std": std, "seed": 3}
+        beginning = Beginning(**{**start, **changes})
         return Session(beginning, Training(task, task == "instance", masked=masked, points=64, seed=3), "cpu")
 
     return make
@@ -115,6 +116,7 @@ def test_a_state_appears_whole(make_session: MakeSession, tmp_path: Path, monkey
     with pytest.raises(OSError, match="no space"):
         session.write_state(path, {"number": 2})
     assert session.read_state(path) == {"number": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["state.pt"]
 
 
 @pytest.mark.parametrize("half", [False, True])
@@ -198,7 +200,7 @@ def test_beginnings_that_are_none_are_refused(
 
 def test_devices_that_are_not_there_are_refused(small_recipe: str) -> None:
     """So is a precision that nobody has decided."""
-    start = ("semantic", 3, 32, (0.2,) * 3, (0.2,) * 3, 0)
+    start = (True, 3, 32, (0.2,) * 3, (0.2,) * 3, 0)
     beginning = Beginning(f"new:{small_recipe}", NAMES["semantic"], *start)
     with pytest.raises(ModelError, match="cuda:99"):
         Session(beginning, Training("semantic", False), "cuda:99")

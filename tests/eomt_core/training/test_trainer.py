@@ -166,6 +166,17 @@ def test_crops_of_other_sizes(make_trainer: MakeTrainer, size: int) -> None:
     assert trainer.step == 1
 
 
+def test_queries_that_fill_no_grid_are_trained_without_homes(make_small: MakeSmall) -> None:
+    """With 5 queries a step at home is a step as any other."""
+
+    def loss(at_home: bool) -> float:
+        model = EoMT(make_small().encoder, 1, num_q=5, num_blocks=2, num_upscale=2)
+        trainer = Trainer(model, Training("instance", True, at_home=at_home, points=64), CPU)
+        return trainer.advance(draw_batch(0, 2, instances=True), 0.5)
+
+    assert loss(True) == loss(False)
+
+
 @pytest.mark.slow
 def test_classes_are_learned(make_trainer: MakeTrainer) -> None:
     """In 80 steps on discs and squares the loss falls to a third, and most pixels of other crops are right."""

@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +15,11 @@ from small_training import config_of, discs, steps_in, stripes, train, write_pai
 
 from eomt_core import load_model
 from eomt_core.describe import describe_model
-from pipeline.errors import InputError, RunError, UsageError
+from pipeline.errors import InputError, RetryLater, RunError, UsageError
 from pipeline.finetune import course, finetune
+
+FULL_DISK = Path("/dev/full")
+"""What is written there is refused as on a full disk."""
 
 NEAR = 1e-6
 """What a training that was stopped may differ by from one that was not."""
@@ -216,6 +220,18 @@ def test_a_full_device_is_told(scenes, monkeypatch):
         finetune(config_of(scenes))
 
 
+@pytest.mark.skipif(not FULL_DISK.is_char_device(), reason=f"there is no {FULL_DISK} here")
+def test_a_full_disk_is_told(unbroken):
+    """With what to do; no half of a checkpoint is left, and the training goes on."""
+    partial = unbroken / "model" / ".checkpoint.pt"
+    with pytest.raises(RetryLater, match=r"model: the disk is full \(.*checkpoint.*\); make room, then give --resume"):
+        finetune(config_of(unbroken, val=("b",)), lambda pulse: pulse.step == 2 and partial.symlink_to(FULL_DISK))
+    assert not (unbroken / "model" / "checkpoint.pt").exists()
+    assert not partial.is_symlink()
+    finetune(config_of(unbroken, val=("b",), resume=True))
+    assert same_results(unbroken / "model", unbroken / "unbroken")
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -223,6 +239,7 @@ def test_a_full_device_is_told(scenes, monkeypatch):
         ({"model": "new:swin_tiny_patch4_window7_224"}, "--model new:swin.*: .*cannot be used as an encoder"),
         ({"model": "nowhere/"}, "--model nowhere/: "),
         ({"tile_size": 36}, "--tile-size 36: must be a multiple of 8, the model's lattice"),
+        ({"model": "new:resnet18"}, "--model new:resnet18: .*it is no timm VisionTransformer"),
         ({"device": "cuda:9"}, "--device cuda:9: "),
     ],
 )
@@ -231,6 +248,12 @@ def test_what_cannot_begin_leaves_nothing(scenes, options, words):
     with pytest.raises(UsageError, match=f"^{words}"):
         finetune(config_of(scenes, **options))
     assert not (scenes / "model").exists()
+
+
+def test_the_tile_size_of_a_new_model_is_refused_before_data_are_read(tmp_path):
+    """There are none here, and that is not what is told."""
+    with pytest.raises(UsageError, match=r"^--tile-size 40: must be a multiple of 16, the model's lattice"):
+        finetune(config_of(tmp_path / "nowhere", model="new:vit_tiny_patch16_224", tile_size=40))
 
 
 def test_a_palette_learns_nothing(scenes):

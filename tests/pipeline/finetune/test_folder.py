@@ -1,11 +1,12 @@
 """The folder of a training: nothing else is touched, and what goes on is what was begun."""
 
+import errno
 import json
 
 import pytest
 from small_training import config_of
 
-from pipeline.errors import ChangedError, InputError, OutputError
+from pipeline.errors import ChangedError, InputError, OutputError, RetryLater
 from pipeline.finetune.folder import CHOICES, Folder
 from pipeline.journal import Journal
 
@@ -39,6 +40,30 @@ def test_a_training_is_begun_once(folder):
         begin(folder)
     begin(folder, resume=True)
     begin(folder, overwrite=True)
+
+
+def test_a_full_disk_is_told_with_what_to_do(folder):
+    """A training that was begun goes on; other errors are not told as that."""
+    config = config_of(folder.path.parent)
+    words = "model: the disk is full .*; make room, then give --resume to go on"
+    with pytest.raises(RetryLater, match=words) as caught, folder.begun(config, SETTLED):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.exit_code == 75
+    with pytest.raises(OSError, match="Input/output error"), folder.begun(config, SETTLED):
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_disk_too_full_to_begin_is_told(folder, monkeypatch):
+    """There is nothing to go on with, and nothing in the way of the same command."""
+
+    def full(self, name, content):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "note", full)
+        with pytest.raises(RetryLater, match="make room, then run the same command again"):
+            begin(folder)
+    begin(folder)
 
 
 def test_what_is_not_there_does_not_go_on(folder):

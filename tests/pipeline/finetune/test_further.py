@@ -1,11 +1,13 @@
 """A trained model is trained further: on its own classes and bands, on others, and on more."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import load_file
 from small_training import config_of, picture, stripes, write
 
-from eomt_core import load_model
+from eomt_core import load_model, save_model
 from eomt_core.describe import describe_model
 from pipeline.errors import UsageError
 from pipeline.finetune import finetune
@@ -34,6 +36,16 @@ def test_a_model_takes_other_classes(trained):
     assert describe_model(str(trained / "model")).card.classes == ("road", "sea")
     assert torch.allclose(new["q.weight"][0], old["q.weight"][1], atol=1e-4)
     assert not torch.allclose(new["q.weight"][1], old["q.weight"][0], atol=1e-4)
+
+
+def test_queries_that_compete_are_kept_however_many_they_are(trained):
+    """A panoptic model of two queries and two classes has not one for each; three classes take no third."""
+    card = replace(describe_model(str(trained / "old")).card, things=(1,), tasks=("panoptic",))
+    save_model(load_model(trained / "old"), trained / "panoptic", card)
+    options = {"task": "semantic", "classes": ("land", "road", "sea"), "steps": 1}
+    finetune(config_of(trained, model=str(trained / "panoptic"), **options))
+    shape = describe_model(str(trained / "model")).architecture
+    assert (shape.num_classes, shape.num_queries) == (3, 2)
 
 
 def test_a_model_takes_more_bands(trained):
