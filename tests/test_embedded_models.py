@@ -101,11 +101,11 @@ def test_it_segments_aerial_scenes_that_it_has_not_seen(data_dir: Path, tmp_path
 
 @pytest.mark.slow
 def test_it_finds_nuclei_in_images_that_it_has_not_seen(data_dir: Path):
-    """Each validation image in its own forward; 0.576 in all, 0.601 in their mean."""
+    """Each validation image in its own forward; 0.619 in all, 0.651 in their mean."""
     pairs = find_pairs(str(data_dir / "nuclei" / "images"), str(data_dir / "nuclei" / "labels"))
     held = chosen_pairs(pairs, [str(EMBEDDED / "nuclei-tiny" / "validation.txt")])
     found = measure_objects(held, "nuclei-tiny")
     print("\n", *(f"{size}: {row}\n" for size, row in found.items()))
     assert len(held) >= len(pairs) // 5
-    assert found["all"].pq >= 0.56
-    assert found["all"].mean_pq >= 0.59
+    assert found["all"].pq >= 0.60
+    assert found["all"].mean_pq >= 0.63

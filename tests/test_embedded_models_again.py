@@ -17,9 +17,8 @@ from pipeline.finetune.data import open_data
 from pipeline.finetune.drawn import drawn_pairs
 from pipeline.finetune.plan import choose_plan, choose_sampler, describe_start, progress
 
-STEPS = {"aerial-tiny": 100, "nuclei-tiny": 12}
-"""Steps that are taken again. The thirteenth batch of nuclei-tiny has cells whose truth is known in part: when it was
-trained they counted as known, and do so no longer."""
+STEPS = 100
+"""That are taken again."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -49,13 +48,13 @@ def first_losses(name: str, output: Path) -> list[float]:
         plan = choose_plan(config, start, data)
         session = Session(plan.beginning, plan.training, "cpu", 1)
         batches = choose_sampler(config, start, data, session.lattice).batches()
-        return [session.advance(next(batches), progress(config, step, 0)) for step in range(STEPS[name])]
+        return [session.advance(next(batches), progress(config, step, 0)) for step in range(STEPS)]
 
 
 def stored_losses(name: str) -> list[float]:
     """The losses that came with a model."""
     table = np.loadtxt(EMBEDDED / name / "losses.csv", delimiter=",", skiprows=1)
-    return table[: STEPS[name], 1].tolist()
+    return table[: STEPS, 1].tolist()
 
 
 @pytest.mark.soak  # 48 scenes are drawn first
