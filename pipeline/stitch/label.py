@@ -1,7 +1,7 @@
 """Blended scores enlarged to pixels: the best class and how sure it is."""
 
 from itertools import product
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ SIDE = 64
 """Cells a side of the blocks in which classes that cannot win are skipped."""
 
 
+Integer = TypeVar("Integer", bound=np.integer)
+
+
 class Labels(NamedTuple):
     """What a window of pixels is: `classes` (H, W) in the mosaic's codes, `confidence` (H, W) uint8."""
 
@@ -27,7 +30,7 @@ class Labels(NamedTuple):
     confidence: NDArray[np.uint8]
 
 
-def enlarge(plane: NDArray[np.unsignedinteger], stride: int) -> NDArray[np.unsignedinteger]:
+def enlarge(plane: NDArray[Integer], stride: int) -> NDArray[Integer]:
     """Bilinear enlargement of cells (h + 2, w + 2) to the pixels of the inner ones, (h·stride, w·stride).
 
     The values come times (2·stride)²: with integer weights the result is exact, and the same whatever the window.
@@ -36,7 +39,7 @@ def enlarge(plane: NDArray[np.unsignedinteger], stride: int) -> NDArray[np.unsig
     return _enlarge_rows(_enlarge_rows(plane, stride).T, stride).T
 
 
-def _enlarge_rows(plane: NDArray[np.unsignedinteger], stride: int) -> NDArray[np.unsignedinteger]:
+def _enlarge_rows(plane: NDArray[Integer], stride: int) -> NDArray[Integer]:
     rows = np.empty((plane.shape[0] - 2, stride, plane.shape[1]), plane.dtype)
     integer = plane.dtype.type
     for offset in range(stride):

@@ -1,0 +1,239 @@
+"""PAIR: which segments of overlapping tiles show the same object, and which segments of one tile do not."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.stitch.contacts import touching
+from pipeline.stitch.queries import SURE
+from pipeline.stitch.views import View, Views
+from pipeline.tiling import Tile, Window
+
+KEY_BITS = 16
+"""A segment's key is its tile's rank, and its number in the tile in so many low bits."""
+
+LIKE = 1_000_000
+"""The integer that stands for a likeness of 1."""
+
+HELD, HELD_COUNTS = 0.75, 0.5
+"""Share of a segment that must lie in the other one for that alone to count, and how much it counts."""
+
+OTHER_CLASS = 0.8
+"""What is left of a likeness between classes that have nothing in common."""
+
+TOP = 8
+"""Classes of a segment that are remembered."""
+
+
+class Segments(NamedTuple):
+    """n segments of things.
+
+    Attributes:
+        keys: (n,) uint64, ascending within a tile.
+        scores: (n,) int64 in units of 1 / `SURE`.
+        areas: (n,) int64, cells.
+        boxes: (n, 4) int64, top, left, bottom, right of its cells on the global lattice.
+        classes: (n, `TOP`) int64, the likeliest classes first.
+        class_probs: (n, `TOP`) int64 in units of 1 / `SURE`; 0 where there are fewer classes.
+        shares: (n,) int64, its tile's shares of the word summed over its cells, in units of 1 / `UNIT`.
+        own: (n,) int64, their squares summed, in units of 1 / `UNIT`².
+    """
+
+    keys: NDArray[np.uint64]
+    scores: NDArray[np.int64]
+    areas: NDArray[np.int64]
+    boxes: NDArray[np.int64]
+    classes: NDArray[np.int64]
+    class_probs: NDArray[np.int64]
+    shares: NDArray[np.int64]
+    own: NDArray[np.int64]
+
+
+class Pairs(NamedTuple):
+    """m pairs of segments of two tiles that share cells (or touch, where tiles do not overlap).
+
+    Attributes:
+        first: (m,) uint64, keys of the segments of the tile of lower rank.
+        second: (m,) uint64, of the other.
+        likeness: (m,) int64 in units of 1 / `LIKE`.
+        alike: (m,) bool, whether their best class is the same.
+        shared: (m,) int64, products of the two tiles' shares summed over common cells, in units of 1 / `UNIT`².
+    """
+
+    first: NDArray[np.uint64]
+    second: NDArray[np.uint64]
+    likeness: NDArray[np.int64]
+    alike: NDArray[np.bool_]
+    shared: NDArray[np.int64]
+
+
+class Conflicts(NamedTuple):
+    """Pairs of touching segments of one tile that are two objects, as far as anyone can tell: keys, both (c,)."""
+
+    first: NDArray[np.uint64]
+    second: NDArray[np.uint64]
+
+
+@dataclass(frozen=True, eq=False)
+class Links:
+    """All that is known of the segments of some tiles."""
+
+    segments: Segments
+    pairs: Pairs
+    conflicts: Conflicts
+
+
+def link(views: Views, tiles: list[Tile]) -> Links:
+    """Link the segments of tiles to those of their neighbours of higher rank, wherever these belong."""
+    present = [view for tile in tiles if (view := views(tile)) is not None]
+    return Links(
+        joined(Segments, [segments_of(views, view) for view in present]),
+        joined(Pairs, [pairs for view in present for pairs in _pairs_of(views, view)]),
+        joined(Conflicts, [conflicts_of(views, view) for view in present]),
+    )
+
+
+def segments_of(views: Views, view: View) -> Segments:
+    """Describe the things of one view."""
+    fused, shares = view.fused, views.shares(view)
+    chosen = np.flatnonzero(np.isin(np.arange(len(fused)), view.things))
+    at = view.things.ravel()
+    inside, flat = at >= 0, shares.ravel()
+    sums = [_sums(at[inside], part[inside], len(fused)) for part in (flat, flat**2)]
+    top = np.argsort(-fused.class_probs[chosen], axis=1, kind="stable")[:, :TOP]
+    probs = np.rint(np.take_along_axis(fused.class_probs[chosen], top, 1) * SURE).astype(np.int64)
+    spare = [(0, 0), (0, TOP - top.shape[1])]
+    boxes = _boxes(view, len(fused))[chosen]
+    return Segments(
+        _keys(view, chosen),
+        fused.scores[chosen],
+        fused.areas[chosen],
+        boxes,
+        *(np.pad(part, spare) for part in (top, probs)),
+        *(part[chosen] for part in sums),
+    )
+
+
+def _sums(at: NDArray[np.integer], values: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Sums of values by place, (length,); floats are exact up to 2^53, and a tile's sums stay far below."""
+    return np.bincount(at, values, minlength=length).astype(np.int64)
+
+
+def _keys(view: View, segments: NDArray[np.integer]) -> NDArray[np.uint64]:
+    return np.uint64(view.rank << KEY_BITS) | segments.astype(np.uint64)
+
+
+def _boxes(view: View, count: int) -> NDArray[np.int64]:
+    """Boxes (count, 4) of the things' cells, on the global lattice; of no cells: far beyond it."""
+    rows, cols = np.nonzero(view.things >= 0)
+    at = view.things[rows, cols]
+    boxes = np.zeros((count, 4), np.int64)
+    boxes[:, :2] = np.iinfo(np.int64).max
+    for axis, places in enumerate((rows + view.window.row, cols + view.window.col)):
+        np.minimum.at(boxes[:, axis], at, places)
+        np.maximum.at(boxes[:, axis + 2], at, places + 1)
+    return boxes
+
+
+def _pairs_of(views: Views, view: View) -> Iterator[Pairs]:
+    shares = views.shares(view)
+    for other in views.neighbours(view):
+        if other.rank > view.rank:
+            yield pairs_between(view, other, shares, views.shares(other))
+
+
+def pairs_between(view: View, other: View, shares: NDArray[np.int64], others: NDArray[np.int64]) -> Pairs:
+    """The pairs of segments of two views that share cells, and how alike they are.
+
+    Likeness is the IoU of the two in the strip that both tiles see, each cell counting by the smaller weight; or, for
+    a segment that lies in the other one, a part of the share that does. Different classes make it less. Where tiles
+    only touch, the strip is the line of cells on either side.
+    """
+    (here, there), touch = _common(view.window, other.window)
+    mine, theirs = view.things[here].ravel(), other.things[there].ravel()
+    size = len(view.fused) + 1, len(other.fused) + 1
+    cells = (mine + 1) * np.int64(size[1]) + theirs + 1
+    table = _table(cells, np.minimum(view.weights[here], other.weights[there]), size)
+    first, second = np.nonzero(table[1:, 1:])
+    alike = view.fused.classes[first] == other.fused.classes[second]
+    likeness = _likeness(table, first, second) * _agreement(view, other, first, second)
+    codes = np.rint(LIKE * likeness).astype(np.int64)
+    shared = np.zeros(size, np.int64) if touch else _table(cells, shares[here] * others[there], size)
+    return Pairs(_keys(view, first), _keys(other, second), codes, alike, shared[1:, 1:][first, second])
+
+
+def _table(cells: NDArray[np.int64], weights: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.int64]:
+    """Weights summed by pair of segments; the first row and column are the cells of no thing."""
+    return _sums(cells, weights.ravel(), size[0] * size[1]).reshape(size)
+
+
+def _common(window: Window, other: Window) -> tuple[tuple[tuple[slice, slice], tuple[slice, slice]], bool]:
+    """The cells that two windows share, in each one's own rows and columns; else those along which they touch."""
+    rows = _along(window.row, window.bottom, other.row, other.bottom)
+    cols = _along(window.col, window.right, other.col, other.right)
+    if rows.touch and cols.touch:  # a corner proves nothing
+        return ((slice(0), slice(0)), (slice(0), slice(0))), True
+    return ((rows.first, cols.first), (rows.second, cols.second)), rows.touch or cols.touch
+
+
+class _Strip(NamedTuple):
+    first: slice
+    second: slice
+    touch: bool
+
+
+def _along(start: int, stop: int, other_start: int, other_stop: int) -> _Strip:
+    """What two ranges share, counted from each one's start; of ranges that touch, the cells on either side."""
+    low, high = max(start, other_start), min(stop, other_stop)
+    touch = low == high
+    if touch:
+        last, first = slice(-1, None), slice(0, 1)
+        return _Strip(last, first, True) if stop == other_start else _Strip(first, last, True)
+    return _Strip(slice(low - start, high - start), slice(low - other_start, high - other_start), False)
+
+
+def _likeness(table: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float64]:
+    common = table[1:, 1:][first, second].astype(np.float64)
+    mine, theirs = table.sum(1)[1:][first], table.sum(0)[1:][second]
+    held = common / np.minimum(mine, theirs)
+    likeness: NDArray[np.float64] = np.maximum(
+        common / (mine + theirs - common), np.where(held >= HELD, HELD_COUNTS * held, 0)
+    )
+    return likeness
+
+
+def _agreement(view: View, other: View, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float64]:
+    """What is left of a likeness: the cosine of the class probabilities of pairs of segments, and never little.
+
+    What a tile's edge cuts is often taken for something else.
+    """
+    mine, theirs = view.fused.class_probs[first].astype(np.float64), other.fused.class_probs[second].astype(np.float64)
+    lengths = np.sqrt((mine**2).sum(1) * (theirs**2).sum(1))
+    cosines = (mine * theirs).sum(1) / np.maximum(lengths, 1e-12)
+    return np.asarray(np.maximum(cosines, OTHER_CLASS))
+
+
+def conflicts_of(views: Views, view: View) -> Conflicts:
+    """The touching things of one view that no better placed tile takes for one object."""
+    contacts = touching(view.things)
+    for other in views.neighbours(view):
+        contacts.vote(view, other)
+    return Conflicts(_keys(view, contacts.first[contacts.apart]), _keys(view, contacts.second[contacts.apart]))
+
+
+NO_KEYS, NO_NUMBERS, NO_TOP = np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros((0, TOP), np.int64)
+EMPTY: dict[type, tuple[NDArray[Any], ...]] = {
+    Segments: (NO_KEYS, NO_NUMBERS, NO_NUMBERS, np.zeros((0, 4), np.int64), NO_TOP, NO_TOP, NO_NUMBERS, NO_NUMBERS),
+    Pairs: (NO_KEYS, NO_KEYS, NO_NUMBERS, np.zeros(0, bool), NO_NUMBERS),
+    Conflicts: (NO_KEYS, NO_KEYS),
+}
+
+Table = TypeVar("Table", Segments, Pairs, Conflicts)
+
+
+def joined(kind: type[Table], tables: Sequence[Table]) -> Table:
+    """Tables one below the other; of none at all, an empty one."""
+    return kind(*(np.concatenate(columns) for columns in zip(*(EMPTY[kind], *tables), strict=True)))
