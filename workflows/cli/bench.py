@@ -1,4 +1,4 @@
-"""`eomt-batch bench`: what runs cost on this computer, measured on real runs."""
+"""`eomt-batch bench`: what runs cost on this computer, how good models are, and how good the stitching is."""
 
 import json
 from dataclasses import asdict
@@ -7,18 +7,19 @@ from typing import Any
 
 import click
 
-from workflows.cli.options import OF_WORK, config_of, shared
+from workflows.cli.options import OF_WORK, OVERLAP, config_of, shared
 
 EXAMPLE = """\b
 Examples:
   eomt-batch bench memory scene.tif --size 32000x40000 --size 16000x20000
   eomt-batch bench tiles scenes/ labels/ --model aerial-tiny
-  eomt-batch bench objects images/ labels/ --only validation.txt --model nuclei-tiny"""
+  eomt-batch bench objects images/ labels/ --only validation.txt --model nuclei-tiny
+  eomt-batch bench stitch --seeds 3 --overlap 25%"""
 
 
 @click.group(epilog=EXAMPLE)
 def bench() -> None:
-    """Measure what runs cost on this computer."""
+    """Measure what runs cost on this computer, and how good they are."""
 
 
 def _size(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> list[tuple[int, int]]:
@@ -101,6 +102,38 @@ def objects(images: str, labels: str, only: tuple[str, ...], model: str, device:
         words = f"{name:<10} {row.images:>4} images   PQ {row.pq:.3f} (SQ {row.sq:.3f}, RQ {row.rq:.3f})   "
         counts = f"mean of images {row.mean_pq:.3f}   {row.matched} found, {row.spurious} false, {row.missed} missed"
         click.echo(json.dumps({"size": name, **asdict(row)}) if as_json else words + counts)
+
+
+@bench.command(epilog=EXAMPLE)
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Scenes that are drawn.")
+@click.option("--first-seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--side", type=click.IntRange(256), default=4096, show_default=True, help="Cells a side of a scene.")
+@click.option(
+    "--overlap",
+    "overlaps",
+    multiple=True,
+    type=OVERLAP,
+    default=("0", "12.5%", "25%", "50%"),
+    show_default=True,
+    help="Of tiles of 512 cells; again for more.",
+)
+@click.option("--rule", "rules", multiple=True, help="A row of the table; again for more. Default: all.")
+@shared("as_json")
+def stitch(
+    seeds: int, first_seed: int, side: int, overlaps: tuple[str, ...], rules: tuple[str, ...], as_json: bool
+) -> None:
+    """Rules of stitching objects against each other, on drawn scenes and a simulated model."""
+    from pipeline.bench.stitching.table import TILE, check_rules, measure_stitching, tabulate
+    from pipeline.config import overlap_pixels
+
+    chosen = check_rules(rules)
+    pixels = [overlap_pixels(overlap, TILE) for overlap in overlaps]
+    found = []
+    for one in measure_stitching(range(first_seed, first_seed + seeds), pixels, chosen, side):
+        click.echo(f"seed {one.seed}, overlap {one.overlap}, {one.rule}: PQ {one.scores.pq:.1f}", err=True)
+        found.append(one)
+    for row in tabulate(found):
+        click.echo(json.dumps(asdict(row)) if as_json else row.line)
 
 
 def _word(value: Any) -> str:
