@@ -19,6 +19,7 @@ from pipeline.devices import choose_device
 from pipeline.errors import UsageError
 from pipeline.source import CACHE_BYTES
 from pipeline.spec import RunSpec
+from pipeline.stitch.views import REMEMBERED
 
 MIB = 2**20
 
@@ -42,6 +43,12 @@ TOKEN_COPIES = 12
 
 CELL_COPIES = 3
 """Copies of the upscaled features alive at once: in and out of a convolution and its scratch space (2.5 to 3 seen)."""
+
+MASKS = 8
+"""Times that the masks of a fused tile's segments, cut to their boxes, cover it."""
+
+TAKEN, SEGMENT = 3, 1000
+"""One in so many queries is a segment in a crowded tile; bytes of one with its links."""
 
 DISK_MARGIN = 0.1
 """Part of the estimate by which compressed records may pass it."""
@@ -79,7 +86,7 @@ def bill(spec: RunSpec, *, batch_size: int, readers: int, workers: int | None, t
     """
     work = _reading(spec, readers) + batch_size * _forward(spec)
     infer = spec.model.weights + max(spec.model.weights, work)  # while loading, file and model are both there
-    render = threads * _render(spec)
+    render = max(threads * max(_link(spec), _paint(spec)), _resolve(spec)) if spec.objects else threads * _render(spec)
     fixed = DRIVER + TORCH + SCRATCH + (CUDA_CONTEXT if cuda else 0)
     # What inference has freed serves rendering too: a process peaks once.
     worker = fixed + int(SLACK * max(infer, render))
@@ -140,6 +147,30 @@ def _render(spec: RunSpec) -> int:
     decoded = 1 if spec.kind == "scores" else len(spec.plan.covering(spec.output_blocks[0].window))
     tile = 2 * spec.record_layout.tile_bytes * decoded
     return cells * (spec.model.num_classes * 4 + 16) + side * side * 8 + valid + tile
+
+
+def _link(spec: RunSpec) -> int:
+    """One tile block's tiles with all their neighbours, fused; and the one that is being decoded."""
+    rows, cols = (min(spec.tile_block + 2, len(axis.origins)) for axis in (spec.plan.rows, spec.plan.cols))
+    return min(rows * cols, REMEMBERED) * _view(spec) + 3 * spec.record_layout.tile_bytes
+
+
+def _paint(spec: RunSpec) -> int:
+    """One output block: its tiles, its pixels while objects are added to them, and the arrays made of these."""
+    side = min(spec.block_side, max(spec.plan.shape))
+    tiles = min(len(spec.plan.covering(spec.output_blocks[0].window)), REMEMBERED)
+    return tiles * _view(spec) + 3 * spec.record_layout.tile_bytes + side * side * 48
+
+
+def _view(spec: RunSpec) -> int:
+    """One fused tile: labels, things, weights and shares of its cells, and the masks of its segments."""
+    rows, cols = spec.tile_size
+    return rows * cols // spec.model.stride**2 * (24 + MASKS)
+
+
+def _resolve(spec: RunSpec) -> int:
+    """All segments and their links at once, each several times while they are sorted."""
+    return len(spec.plan) * spec.model.num_queries // TAKEN * SEGMENT
 
 
 def available_memory() -> int:

@@ -69,7 +69,7 @@ class RunConfig:
     Attributes:
         model: An embedded model, a directory, a weight file or a hub id.
         base: The weights that a model of differences is relative to.
-        task: `semantic`; None: the first the card lists.
+        task: `semantic`, `instance` or `panoptic`; None: the first the card lists.
         tile_size: Rows and columns of a tile; None: the model's training size.
         overlap: Pixels, ratio or percentage, as text.
         bands: 1-based comma list or names; None: the card's, else the first ones.
@@ -81,7 +81,12 @@ class RunConfig:
         tta: Views of each tile to average: `flips`, or all eight turns and mirrorings, `d4`.
         precision: Of the forward.
         tile_block: Tiles per side of a tile block.
-        score_threshold: A pixel whose confidence is below it is unlabelled.
+        score_threshold: Semantic: a pixel whose confidence is below it is unlabelled (None: 0). Else the score from
+            which a query counts (None: the card's).
+        overlap_threshold: Share of its mask that a query must win in its tile; None: the card's.
+        mask_threshold: Probability from which a pixel is in a mask; None: the card's.
+        merge_threshold: Likeness from which the segments of two tiles are one object.
+        min_area: Objects of fewer pixels are dropped.
         zarr_format: Of the mosaic.
         chunk: Pixels a side of its chunks.
         device: `auto`, `cpu`, `cuda`, `cuda:1`.
@@ -112,7 +117,11 @@ class RunConfig:
     tta: Literal["none", "flips", "d4"] = "none"
     precision: Precision = "auto"
     tile_block: int = 8
-    score_threshold: float = 0.0
+    score_threshold: float | None = None
+    overlap_threshold: float | None = None
+    mask_threshold: float | None = None
+    merge_threshold: float = 0.3
+    min_area: int = 0
     zarr_format: Literal[2, 3] = 2
     chunk: int = 1024
     device: Device = "auto"
@@ -134,15 +143,17 @@ class RunConfig:
         self._check_cluster()
 
     def _check_numbers(self) -> None:
-        for name, lowest in (("tile_block", 1), ("chunk", 16), ("readers", 1), ("workers", 0)):
+        for name, lowest in (("tile_block", 1), ("chunk", 16), ("readers", 1), ("workers", 0), ("min_area", 0)):
             _at_least(name, getattr(self, name), lowest)
         for name in ("batch_size", "subdataset", "max_memory"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)
         for side in self.tile_size or ():
             _at_least("tile_size", side, 1)
-        if not 0 <= self.score_threshold <= 1:
-            raise UsageError(f"--score-threshold {self.score_threshold}: give a value from 0 to 1")
+        for name in ("score_threshold", "overlap_threshold", "mask_threshold", "merge_threshold"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise UsageError(f"--{name.replace('_', '-')} {value}: give a value from 0 to 1")
 
     def _check_words(self) -> None:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):

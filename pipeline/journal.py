@@ -22,7 +22,10 @@ from pipeline.errors import OutputError
 from pipeline.shards import sync
 from pipeline.spec import RunSpec, read_spec
 
-Step = Literal["infer", "render"]
+Step = Literal["infer", "link", "resolve", "render"]
+
+LINKS, AREAS, OBJECTS = "links", "areas", "objects.npz"
+"""What the steps between inference and mosaic leave in the run folder: see `pipeline.link`."""
 
 STALE_SECONDS = 3600
 """A file that was begun and not touched for so long is nobody's any more."""
@@ -37,10 +40,12 @@ class BlockRecord:
         step: Which task.
         fingerprint: Of everything the objects depend on.
         pixels: Pixels that this block answers for.
-        tiles: Tiles inferred; 0 for a render.
+        tiles: Tiles inferred; 0 for other steps.
         seconds: Where the time went, by part.
         batch_size: In the end.
         objects: Path relative to the run folder, length and crc32c of each.
+        segments: Things found in the block's tiles, or objects that they were joined to; 0 for other steps.
+        saturated: Tiles whose queries were nearly all taken.
     """
 
     block: str
@@ -51,6 +56,8 @@ class BlockRecord:
     seconds: dict[str, float] = field(default_factory=dict)
     batch_size: int = 0
     objects: tuple[tuple[str, int, int], ...] = ()
+    segments: int = 0
+    saturated: int = 0
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -116,9 +123,9 @@ class Journal:
     def clear(self) -> None:
         """Drop all that was done; the run spec goes last, so that what is left of a kill is still known as a run."""
         self.reopen()
-        for name in ("records", "store"):
+        for name in ("records", "store", LINKS, AREAS):
             shutil.rmtree(self.folder / name, ignore_errors=True)
-        for name in ("report.json", "run.json"):
+        for name in (OBJECTS, "objects.parquet", "report.json", "run.json"):
             (self.folder / name).unlink(missing_ok=True)
 
     def drop_store(self) -> None:

@@ -22,14 +22,11 @@ from pipeline.errors import UsageError
 from pipeline.preprocess import choose_scaling
 from pipeline.raster import open_raster
 from pipeline.raster_spec import RasterSpec
-from pipeline.spec import ModelFacts, RunSpec
+from pipeline.spec import FUSING, ModelFacts, RunSpec
 from pipeline.store import Kind
 
 FAR = 1.5
 """How many times larger or smaller a pixel may be than those of the training before the user is told."""
-
-BUILT_TASKS = ("semantic",)
-"""Tasks that a run can carry to the end."""
 
 SOFTWARE = ("eomt-batch", "torch", "timm", "rasterio", "zarr", "dask", "numpy")
 
@@ -66,9 +63,11 @@ def prepare(source: str, output: Path, config: RunConfig) -> RunSpec:
         tile_size=tile_size,
         overlap=(rows, cols),
         tile_block=config.tile_block,
-        kind=_kind(config),
+        kind=_kind(config, task),
         precision=choose_precision(config),
-        score_threshold=config.score_threshold,
+        **_thresholds(config, task, info.card),
+        merge_threshold=config.merge_threshold,
+        min_area=config.min_area,
         zarr_format=config.zarr_format,
         chunk=config.chunk,
         store="store",
@@ -94,6 +93,7 @@ def model_facts(info: ModelInfo, config: RunConfig) -> ModelFacts:
         weights=4 * info.parameters,
         classes=card.classes,
         colours=class_colours(card.classes),
+        things=card.things,
     )
 
 
@@ -121,14 +121,12 @@ def choose_task(asked: str | None, card: ModelCard) -> str:
     """The task that is asked for, else the card's first.
 
     Raises:
-        UsageError: The model is not for it, or this version cannot carry it to the end.
+        UsageError: The model is not for it.
     """
     try:
         task = card.choose_task(asked)
     except ModelError as error:
         raise UsageError(f"--task: {error}{'; leave the option out' if asked else ''}") from error
-    if task not in BUILT_TASKS:
-        raise UsageError(f"--task {task}: this version makes semantic mosaics only; try --task semantic")
     return task
 
 
@@ -137,5 +135,17 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}}
 
 
-def _kind(config: RunConfig) -> Kind:
-    return "exact" if config.exact else "scores"
+def _kind(config: RunConfig, task: str) -> Kind:
+    if task == "semantic":
+        return "exact" if config.exact else "scores"
+    for option, given in (("--exact", config.exact), (f"--tta {config.tta}", config.tta != "none")):
+        if given:
+            raise UsageError(f"{option}: is for semantic runs; objects of --task {task} are stitched without it")
+    return "queries"
+
+
+def _thresholds(config: RunConfig, task: str, card: ModelCard) -> dict[str, float]:
+    """What the user asks for, else the card; of a semantic run every pixel is labelled unless the user asks."""
+    cards = {name: getattr(card, name) for name in FUSING} | ({"score_threshold": 0.0} if task == "semantic" else {})
+    asked = {name: getattr(config, name) for name in FUSING}
+    return {name: cards[name] if value is None else value for name, value in asked.items()}

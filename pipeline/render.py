@@ -1,6 +1,7 @@
 """RENDER: blend what the store says of an output block, and write its chunks. One task, one block, one writer."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.clock import Clock
+from pipeline.codes import CERTAIN, NO_CONFIDENCE, NO_INSTANCE, Codes
 from pipeline.errors import RunError
 from pipeline.journal import BlockRecord
+from pipeline.link import read_objects
 from pipeline.mosaic import Mosaic
+from pipeline.object_table import measure, save_extents
 from pipeline.spec import RunSpec, read_spec
 from pipeline.stitch.blend import blend
 from pipeline.stitch.exact import exact
 from pipeline.stitch.label import Labels, accept, crop, label
+from pipeline.stitch.objects import Objects
+from pipeline.stitch.paint import Painted, paint
+from pipeline.stitch.views import Views
 from pipeline.store import Store
 from pipeline.tiling import OutputBlock, Tile
 
@@ -42,14 +49,37 @@ class RenderWorker:
         clock = Clock()
         with clock("read"):
             valid = self.store.valid(block.window)
-        labels = self._labels(block, valid, clock)
+        arrays, files = self._arrays(block, valid, clock)
         if read_spec(self.folder).render_fingerprint != self.spec.render_fingerprint:
             raise RunError(f"{self.folder}: begun anew with other options; this task is of the old run")
         with clock("write"):
-            self.mosaic.write(block.window, classes=labels.classes, confidence=labels.confidence)
+            self.mosaic.write(block.window, level=0, **arrays)
+            files += [path for path in self.mosaic.objects(block.window) if path.exists()]
         pixels = block.window.height * block.window.width
         record = BlockRecord(block.name, "render", self.spec.render_fingerprint, pixels, seconds=clock.rounded())
-        return record, [path for path in self.mosaic.objects(block.window) if path.exists()]
+        return record, files
+
+    def _arrays(
+        self, block: OutputBlock, valid: NDArray[np.bool_], clock: Clock
+    ) -> tuple[dict[str, NDArray[Any]], list[Path]]:
+        """The block's pixels by array, and the files that were written about it."""
+        if not self.spec.objects:
+            return self._labels(block, valid, clock)._asdict(), []
+        with clock("paint"):
+            painted = paint(self.views, self.objects, block.window, self.spec.mask_threshold)
+            arrays = object_arrays(painted, self.objects.classes, valid, self.spec.codes)
+            extents = measure(arrays["instances"], block.window.row, block.window.col)
+        return arrays, [save_extents(self.folder, block, extents)]
+
+    @cached_property
+    def views(self) -> Views:
+        """The tiles, of a run for objects."""
+        return Views(self.spec.plan, self.spec.model.stride, self.store.queries, self.spec.rules)
+
+    @cached_property
+    def objects(self) -> Objects:
+        """What their segments belong to."""
+        return read_objects(self.folder)
 
     def _labels(self, block: OutputBlock, valid: NDArray[np.bool_], clock: Clock) -> Labels:
         spec, stride = self.spec, self.spec.model.stride
@@ -65,6 +95,28 @@ class RenderWorker:
 
     def _scores(self, tile: Tile) -> NDArray[Any] | None:
         return self.store.read("scores", tile)
+
+
+def object_arrays(
+    painted: Painted, kinds: NDArray[np.int64], valid: NDArray[np.bool_], codes: Codes
+) -> dict[str, NDArray[Any]]:
+    """The mosaic's arrays of a window: classes, instances and confidence, in its codes.
+
+    Args:
+        painted: the window's pixels.
+        kinds: (N,) the class of each object.
+        valid: (H, W).
+        codes: of the classes.
+    """
+    numbers = np.where(valid, painted.numbers, 0)
+    table = np.concatenate([[codes.unlabelled], kinds])
+    classes = np.where(numbers < 0, -1 - numbers, table[numbers.clip(min=0)])
+    confidence = np.rint(painted.strengths * CERTAIN).clip(max=CERTAIN)
+    return {
+        "classes": np.where(valid, classes, codes.nodata).astype(codes.dtype),
+        "confidence": np.where(valid, confidence, NO_CONFIDENCE).astype(np.uint8),
+        "instances": numbers.clip(min=NO_INSTANCE).astype(np.uint32),
+    }
 
 
 class ExactReader:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal
 
 from pipeline.journal import Step
 
-STEPS: tuple[Step, ...] = get_args(Step)
+Shown = Step | Literal["evaluate"]
+"""What progress is told of: the steps of a run, and the comparison of a mosaic with labels."""
 
 
 @dataclass(frozen=True)
@@ -14,14 +15,14 @@ class Progress:
     """How far a step is.
 
     Attributes:
-        step: `infer` or `render`.
+        step: `infer`, `link`, `resolve` or `render`; `evaluate` outside of a run.
         done: Pixels whose blocks are done, those of earlier runs with them.
         total: Pixels in all.
         fresh: Pixels done by this run.
         block: The block that was just finished; None at the start of the step.
     """
 
-    step: Step
+    step: Shown
     done: int
     total: int
     fresh: int
@@ -40,7 +41,9 @@ class Report:
         reused: Tile blocks that earlier runs had inferred.
         rendered: Output blocks written by this run.
         seconds: Wall time by step.
-        parts: Seconds of the tasks by part: read, model, write, blend, label.
+        parts: Seconds of the tasks by part: read, model, write, blend, label, link, resolve, paint.
+        objects: Things in the mosaic; None for a semantic run.
+        saturated: Tiles in which nearly all queries of the model were taken.
     """
 
     output: str
@@ -51,6 +54,8 @@ class Report:
     rendered: int
     seconds: dict[str, float]
     parts: dict[str, float]
+    objects: int | None = None
+    saturated: int = 0
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from pipeline.cluster import Cluster, connect
 from pipeline.config import RunConfig
 from pipeline.errors import OutputError, RetryLater
 from pipeline.journal import BlockRecord, Journal, Step, sweep
+from pipeline.link import ALL
 from pipeline.mosaic import Mosaic
 from pipeline.mosaic import remove as remove_mosaic
+from pipeline.object_table import write_objects
 from pipeline.place import check_place, clear, continued, existing, restitched
 from pipeline.prepare import prepare
-from pipeline.report import STEPS, OnProgress, Progress, Report, Status
+from pipeline.report import OnProgress, Progress, Report, Status
 from pipeline.spec import Engine, RunSpec
 from pipeline.store import Store
 
@@ -92,8 +95,8 @@ def status(output: str | Path) -> Status:
     """
     journal = existing(Path(output))
     run = Run(replace(journal.spec(), output=str(Path(output).resolve())), journal, _silent)
-    missing = {step: list(run.todo(step)) for step in STEPS}
-    done = {step: [name for name in run.tasks(step) if name not in set(missing[step])] for step in STEPS}
+    missing = {step: list(run.todo(step)) for step in run.steps}
+    done = {step: [name for name in run.tasks(step) if name not in set(missing[step])] for step in run.steps}
     return Status(str(output), done, missing, run.finished)
 
 
@@ -111,7 +114,8 @@ class Run:
         self.journal = journal
         self.on_progress = on_progress
         self.seconds: dict[str, float] = {}
-        self.fresh: dict[Step, list[BlockRecord]] = {"infer": [], "render": []}
+        self.steps: tuple[Step, ...] = steps_of(spec)
+        self.fresh: dict[Step, list[BlockRecord]] = {step: [] for step in self.steps}
 
     def all(self, config: RunConfig) -> Report:
         """Infer what is missing, stitch what is missing, finish; nothing of it where all is done."""
@@ -128,26 +132,30 @@ class Run:
     def _work(self, config: RunConfig) -> None:
         self.journal.reopen()
         sweep(self.journal.folder)
-        if self.todo("infer") or self.todo("render"):
+        if any(map(self.todo, self.steps)):
             with connect(config) as cluster:
                 self._infer(cluster, config)
+                self._join(cluster)
                 self._render(cluster)
 
     @property
     def finished(self) -> bool:
         """Whether the mosaic is complete, and nothing is missing."""
-        return self.journal.complete and not any(map(self.todo, STEPS))
+        return self.journal.complete and not any(map(self.todo, self.steps))
 
     @property
     def left(self) -> tuple[float, float]:
         """The part of the tile blocks, and of the output blocks, that is still to be done."""
-        infer, render = (len(self.todo(step)) / len(self.tasks(step)) for step in STEPS)
+        steps: tuple[Step, ...] = "infer", "render"
+        infer, render = (len(self.todo(step)) / len(self.tasks(step)) for step in steps)
         return infer, render
 
     def tasks(self, step: Step) -> dict[str, tuple[int, int]]:
         """Rows and columns of blocks, by block name."""
         if step == "render":
             return {block.name: block.index for block in self.spec.output_blocks}
+        if step == "resolve":
+            return {ALL: (0, 0)}
         rows, cols = self.spec.plan.block_grid
         return {f"{row}-{col}": (row, col) for row in range(rows) for col in range(cols)}
 
@@ -155,6 +163,10 @@ class Run:
         """The records that count; those of inference may be another run's, whose store this one stitches."""
         if step == "infer":
             return list(Journal(self.store.parent).records(step, self.spec.infer_fingerprint))
+        if step == "link":
+            return list(self.journal.records(step, self.spec.link_fingerprint))
+        if step == "resolve":
+            return list(self.journal.records(step, self.spec.resolve_fingerprint))
         # A block of nothing but nodata has no objects: its record says nothing about a mosaic that is gone.
         mosaic = Path(self.spec.output).exists()
         return list(self.journal.records(step, self.spec.render_fingerprint)) if mosaic else []
@@ -176,6 +188,15 @@ class Run:
         if self.todo("infer"):
             self._create_store()
             self._step("infer", cluster, worker.infer_block, (engine,))
+
+    def _join(self, cluster: Cluster) -> None:
+        """Join segments to objects, where the run is for objects and the mosaic is not made yet."""
+        if "link" in self.steps and self.todo("render"):
+            if self.todo("link"):
+                self._step("link", cluster, worker.link_block, ())
+                self.journal.drop("resolve")
+            if self.todo("resolve"):
+                self._step("resolve", cluster, worker.resolve, ())
 
     def _render(self, cluster: Cluster) -> None:
         if self.todo("render"):
@@ -221,6 +242,7 @@ class Run:
             spec.raster.crs,
             classes=model.classes,
             colours=model.colours,
+            instances=spec.objects,
             zarr_format=spec.zarr_format,
             chunk=spec.chunk,
             provenance=spec.provenance(),
@@ -230,12 +252,14 @@ class Run:
         """Consolidate the mosaic, write the report, and say last that all is complete."""
         sweep(Path(self.spec.output), age=0)  # zarr would warn of what it does not know, and nobody writes any more
         Mosaic.open(Path(self.spec.output)).finish()
+        if self.spec.objects:
+            write_objects(self.journal.folder, self.spec.model.classes)
         self.journal.note("report.json", asdict(self._report()))
         self.journal.note("COMPLETE", {"fingerprint": self.spec.render_fingerprint})
 
     def _report(self) -> Report:
         parts: dict[str, float] = {}
-        for record in (*self.fresh["infer"], *self.fresh["render"]):
+        for record in chain.from_iterable(self.fresh.values()):
             for part, seconds in record.seconds.items():
                 parts[part] = round(parts.get(part, 0) + seconds, 3)
         inferred = self.fresh["infer"]
@@ -246,9 +270,16 @@ class Run:
             inferred=len(inferred),
             reused=len(self.tasks("infer")) - len(inferred),
             rendered=len(self.fresh["render"]),
+            objects=sum(record.segments for record in self.done("resolve")) if self.spec.objects else None,
+            saturated=sum(record.saturated for record in self.done("link")) if self.spec.objects else 0,
             seconds=self.seconds,
             parts=parts,
         )
+
+
+def steps_of(spec: RunSpec) -> tuple[Step, ...]:
+    """The steps of a run: only objects must be linked and resolved between inference and mosaic."""
+    return ("infer", "link", "resolve", "render") if spec.objects else ("infer", "render")
 
 
 def _require_records(journal: Journal) -> None:

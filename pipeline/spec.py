@@ -16,13 +16,20 @@ from pipeline.aoi import Aoi
 from pipeline.codes import Codes, codes
 from pipeline.preprocess import Scaling
 from pipeline.raster import RasterSpec
+from pipeline.stitch.queries import Rules
 from pipeline.store import Kind, Layout
 from pipeline.tiling import OutputBlock, TilePlan, output_block, output_blocks
 
-FORMAT = 1
+FORMAT = 2
 """Of run.json."""
 
 Stage = Literal["infer", "stitch", "layout"]
+
+FUSING = "score_threshold", "overlap_threshold", "mask_threshold"
+"""What the segments of a tile depend on."""
+
+JOINING = "merge_threshold", "min_area"
+"""What the objects depend on besides."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,7 @@ class ModelFacts:
         weights: Bytes of the weights as fp32.
         classes: Names, by class id.
         colours: `#rrggbb`, by class id.
+        things: Ids of the countable classes.
     """
 
     location: str
@@ -56,6 +64,7 @@ class ModelFacts:
     weights: int
     classes: tuple[str, ...]
     colours: tuple[str, ...]
+    things: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,13 +82,17 @@ class RunSpec:
         tile_block: Tiles per side of a tile block.
         kind: What is kept per tile.
         precision: Of the forward.
-        score_threshold: A pixel whose confidence is below it is unlabelled.
+        score_threshold: Semantic: a pixel whose confidence is below it is unlabelled. Else of queries, see `Rules`.
         zarr_format: Of the mosaic.
         chunk: Pixels a side of its chunks.
         store: The records, relative to the run folder, or absolute where they are another run's.
         versions: Software that made the run.
         tta: How many turned and mirrored views of a tile are averaged.
         aoi: The area outside of which nothing is inferred.
+        overlap_threshold: See `Rules`, like those that follow; semantic runs have no use for them.
+        mask_threshold: Likewise.
+        merge_threshold: Likewise.
+        min_area: Likewise.
     """
 
     output: str
@@ -99,6 +112,22 @@ class RunSpec:
     versions: dict[str, str]
     tta: str = "none"
     aoi: Aoi | None = None
+    overlap_threshold: float = 0.8
+    mask_threshold: float = 0.5
+    merge_threshold: float = 0.3
+    min_area: int = 0
+
+    @property
+    def objects(self) -> bool:
+        """Whether the run looks for objects, which must be joined across tiles."""
+        return self.task != "semantic"
+
+    @property
+    def rules(self) -> Rules:
+        """How queries become objects."""
+        stuff = set(range(self.model.num_classes)) - set(self.model.things) if self.task == "panoptic" else ()
+        named = {name: getattr(self, name) for name in (*FUSING, *JOINING)}
+        return Rules(**named, stuff=frozenset(stuff), outlined=self.task == "instance")
 
     @cached_property
     def plan(self) -> TilePlan:
@@ -141,18 +170,27 @@ class RunSpec:
             area = {"aoi": self.aoi and self.aoi.digest}
             return self.raster.identity() | model | options | area | {"scale": self.scaling.to_json()}
         if stage == "stitch":
-            return {"score_threshold": self.score_threshold}
+            return {name: getattr(self, name) for name in ((*FUSING, *JOINING) if self.objects else FUSING[:1])}
         return {"zarr_format": self.zarr_format, "chunk": self.chunk}
 
     def fingerprint(self, *stages: Stage) -> str:
         """A short hash of the facts of some stages."""
-        text = json.dumps([self.facts(stage) for stage in stages], sort_keys=True, default=list)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return _hash([self.facts(stage) for stage in stages])
 
     @property
     def infer_fingerprint(self) -> str:
         """Of everything that the records depend on."""
         return self.fingerprint("infer")
+
+    @property
+    def link_fingerprint(self) -> str:
+        """Of everything that the segments of tiles, and the links between them, depend on."""
+        return _hash([self.facts("infer"), {name: getattr(self, name) for name in FUSING}])
+
+    @property
+    def resolve_fingerprint(self) -> str:
+        """Of everything that the objects depend on."""
+        return self.fingerprint("infer", "stitch")
 
     @property
     def render_fingerprint(self) -> str:
@@ -205,6 +243,10 @@ class Engine:
     batch_size: int | None = None
     readers: int = 2
     threads: int = 1
+
+
+def _hash(facts: Any) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=list).encode()).hexdigest()[:16]
 
 
 def read_spec(folder: Path) -> RunSpec:

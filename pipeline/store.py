@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
 from pipeline.shards import ShardReader, ShardWriter
+from pipeline.stitch.queries import TileQueries
 from pipeline.tiling import Tile, TileBlock, TilePlan, Window
 
 SCHEMA = 1
@@ -159,6 +160,26 @@ class Store:
         """Mask codes (Q, h, w) of a tile, the differences along the rows undone."""
         masks = self.read("masks", tile)
         return masks if masks is None or masks.dtype != np.uint8 else undo_differences(masks)
+
+    def queries(self, tile: Tile) -> TileQueries | None:
+        """The queries that a tile has kept; None for a tile that is nodata all over."""
+        masks, counts = self.masks(tile), self.read("counts", tile)
+        if masks is None or counts is None:
+            return None
+        count = int(counts[0])
+        probs, places = (self.read(name, tile) for name in ("class_probs", "boxes"))
+        assert probs is not None
+        assert places is not None
+        return TileQueries(masks[:count], probs[:count], self._valid_cells(tile), places[:count])
+
+    def _valid_cells(self, tile: Tile) -> NDArray[np.bool_]:
+        """The cells of a tile with any data; none lies beyond the raster."""
+        rows, cols = self.layout.cells
+        inner = tile.window.intersect(self.plan.raster)
+        pixels = np.zeros((tile.window.height, tile.window.width), bool)
+        pixels[inner.within(tile.window)] = self.valid(inner)
+        cells = pixels.reshape(rows, tile.window.height // rows, cols, tile.window.width // cols)
+        return np.asarray(cells.any((1, 3)))
 
     def _grid(self, name: str) -> tuple[int, ...]:
         """Chunks per axis of a shard."""

@@ -1,4 +1,4 @@
-"""The two tasks that a cluster runs, and what a worker process keeps between them.
+"""The tasks that a cluster runs, and what a worker process keeps between them.
 
 A task takes a run folder and a block's place, writes its own objects and its done record, and returns the record: no
 pixels pass through the scheduler. A block that is done already is not done again, so a task may run twice.
@@ -13,6 +13,7 @@ from eomt_core.errors import ModelError
 from pipeline.errors import DISK_FULL, BlockError, EomtBatchError, RetryLater
 from pipeline.infer import InferWorker
 from pipeline.journal import BlockRecord, Journal
+from pipeline.link import LinkWorker, resolve_run
 from pipeline.render import RenderWorker
 from pipeline.spec import Engine, RunSpec, read_spec
 
@@ -42,6 +43,40 @@ def _infer_block(folder: str, row: int, col: int, engine: Engine) -> BlockRecord
         return done
     worker = _infer_worker(spec, folder, engine)
     return journal.commit(worker.run(block), worker.store.objects(block))
+
+
+def link_block(folder: str, row: int, col: int) -> BlockRecord:
+    """Link the segments of one tile block of the run in `folder`.
+
+    Raises:
+        BlockError: What went wrong, naming the block.
+        RetryLater: The disk is full.
+    """
+    return _named(f"tile block {row}-{col} of {folder}", lambda: _link_block(folder, row, col))
+
+
+def _link_block(folder: str, row: int, col: int) -> BlockRecord:
+    spec, journal = read_spec(Path(folder)), Journal(Path(folder))
+    block = spec.plan.block(row, col)
+    done = journal.find("link", block.name, spec.link_fingerprint)
+    if done:
+        return done
+    return journal.commit(*LinkWorker(spec, Path(folder)).run(block))
+
+
+def resolve(folder: str, row: int, col: int) -> BlockRecord:
+    """Join all segments of the run in `folder` to objects; there is one such task, in row and column 0.
+
+    Raises:
+        BlockError: What went wrong.
+        RetryLater: The disk is full.
+    """
+    return _named(f"the objects of {folder}", lambda: _resolve(folder))
+
+
+def _resolve(folder: str) -> BlockRecord:
+    spec, journal = read_spec(Path(folder)), Journal(Path(folder))
+    return journal.commit(*resolve_run(spec, Path(folder)))
 
 
 def render_block(folder: str, row: int, col: int) -> BlockRecord:

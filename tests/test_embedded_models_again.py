@@ -54,7 +54,7 @@ def first_losses(name: str, output: Path) -> list[float]:
 def stored_losses(name: str) -> list[float]:
     """The losses that came with a model."""
     table = np.loadtxt(EMBEDDED / name / "losses.csv", delimiter=",", skiprows=1)
-    return table[: STEPS, 1].tolist()
+    return table[:STEPS, 1].tolist()
 
 
 @pytest.mark.soak  # 48 scenes are drawn first

@@ -14,7 +14,7 @@ from pipeline.evaluate.confusion import Confusion, StrayLabel
 from pipeline.evaluate.instances import Contingency, Quality
 from pipeline.evaluate.labels import VOID, Ignore, Kind, Labels, open_labels
 from pipeline.evaluate.tally import Tally
-from pipeline.journal import Journal, Step
+from pipeline.journal import Journal
 from pipeline.mosaic import Mosaic, open_mosaic
 from pipeline.raster import MAX_BLOCK_BYTES, Reader
 from pipeline.report import OnProgress, Progress
@@ -27,9 +27,6 @@ SIDE = 1024
 
 NO_ID = 2**32 - 1
 """Where seams are counted on instance ids, nodata: 0 is background there, and an outline against it counts."""
-
-STEP = cast(Step, "evaluate")
-"""For progress, which knows the steps of a run."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +202,7 @@ class _Instances:
 def _walk(mosaic: Mosaic, labels: Labels, scorer: _Scorer, seams: SeamCounter | None, progress: OnProgress) -> None:
     """Compare all blocks, row by row."""
     chunk, total, done = mosaic.classes.chunks[0], math.prod(mosaic.shape), 0
-    progress(Progress(STEP, 0, total, 0, None))
+    progress(Progress("evaluate", 0, total, 0, None))
     with Reader(labels.raster) as reader:
         for block in output_blocks(mosaic.shape, chunk * max(1, SIDE // chunk)):
             window = block.window
@@ -216,7 +213,7 @@ def _walk(mosaic: Mosaic, labels: Labels, scorer: _Scorer, seams: SeamCounter | 
             if seams is not None:
                 seams.add(compared, window.row, window.col)
             done += window.height * window.width
-            progress(Progress(STEP, done, total, done, block.name))
+            progress(Progress("evaluate", done, total, done, block.name))
 
 
 def _refusal(stray: StrayLabel, labels: Labels, mosaic: Mosaic, window: Window) -> InputError:

@@ -119,8 +119,21 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "tile_block": (("--tile-block",), {"type": int, "help": "Tiles per side of a tile block, the unit of a task."}),
     "score_threshold": (
         ("--score-threshold",),
-        {"type": float, "help": "Pixels whose confidence (0 to 1) is below it become unlabelled."},
+        {"type": float, "help": "Semantic: below this confidence (0 to 1) a pixel is unlabelled. Else of queries."},
     ),
+    "overlap_threshold": (
+        ("--overlap-threshold",),
+        {"type": float, "help": "Share of its mask that a query must win in its tile; default: the card's."},
+    ),
+    "mask_threshold": (
+        ("--mask-threshold",),
+        {"type": float, "help": "Probability from which a pixel is in a mask; default: the card's."},
+    ),
+    "merge_threshold": (
+        ("--merge-threshold",),
+        {"type": float, "help": "Likeness from which the segments of two tiles are one object."},
+    ),
+    "min_area": (("--min-area",), {"type": int, "help": "Objects of fewer pixels are dropped."}),
     "zarr_format": (
         ("--zarr-format",),
         {"type": ZARR_FORMAT, "help": "Of the mosaic; every GDAL reads 2."},
@@ -173,7 +186,10 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
 
 OF_RUN = tuple(OPTIONS)
 OF_WORK = ("verbose", "quiet", "log_json")
-OF_STITCH = ("score_threshold", "zarr_format", "chunk")
+OF_STITCH = (
+    *("score_threshold", "overlap_threshold", "mask_threshold", "merge_threshold", "min_area"),
+    *("zarr_format", "chunk"),
+)
 OF_CLUSTER = ("workers", "scheduler", "scheduler_file")
 
 

@@ -1,6 +1,7 @@
 """`eomt-batch run`: rasters in, mosaics out."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,5 +143,13 @@ def summary(report: "Report") -> str:
         f"{report.inferred} of {blocks} tile blocks inferred ({report.tiles} tiles)",
         f"{report.reused} reused",
         f"{report.rendered} output blocks written",
+        *_objects(report),
     ]
     return f"{report.output}: {report.pixels / MEGA:.2f} Mpx; {', '.join([*done, *steps])}"
+
+
+def _objects(report: "Report") -> Iterator[str]:
+    if report.objects is not None:
+        yield f"{report.objects} objects"
+    if report.saturated:
+        yield f"{report.saturated} tiles with nearly all queries taken: try a smaller --tile-size there"

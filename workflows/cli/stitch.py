@@ -22,7 +22,7 @@ EXAMPLE = "\b\nExample:\n  eomt-batch stitch masks.zarr --out strict.zarr --scor
 @shared("as_json", *OF_WORK)
 @click.pass_context
 def stitch(ctx: click.Context, /, mosaic: Path, new: Path | None, as_json: bool, **options: Any) -> None:
-    """Stitch again from the stored scores.
+    """Stitch again from what inference has stored.
 
     With other thresholds or another layout; takes no model and no GPU. What is not given stays as it was.
     """

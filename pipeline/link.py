@@ -1,0 +1,138 @@
+"""The two steps between inference and mosaic of a run for objects.
+
+LINK: one task per tile block writes what its tiles' segments are, and how they go with those of the tiles around, into
+`links/ROW-COL.npz`. RESOLVE: one task joins all that to objects, into `objects.npz`.
+"""
+
+import os
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.clock import Clock
+from pipeline.errors import RunError
+from pipeline.journal import LINKS, OBJECTS, BlockRecord
+from pipeline.spec import RunSpec
+from pipeline.stitch.links import Conflicts, Links, Pairs, Segments, joined, link
+from pipeline.stitch.objects import Objects, resolve
+from pipeline.stitch.views import Views
+from pipeline.store import Store
+from pipeline.tiling import TileBlock
+
+ALL = "0-0"
+"""The name of the one block that RESOLVE has."""
+
+MOST = 2**32 - 1
+"""Objects that the mosaic's ids can tell apart."""
+
+TABLES: dict[str, Any] = {"segments": Segments, "pairs": Pairs, "conflicts": Conflicts}
+
+
+@dataclass
+class LinkWorker:
+    """What a worker keeps between the tile blocks of a run.
+
+    Args:
+        spec: The run.
+        folder: The run folder.
+    """
+
+    spec: RunSpec
+    folder: Path
+    store: Store = field(init=False)
+    views: Views = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.store = Store(self.folder / self.spec.store, self.spec.plan, self.spec.record_layout)
+        self.views = Views(self.spec.plan, self.spec.model.stride, self.store.queries, self.spec.rules)
+
+    def run(self, block: TileBlock) -> tuple[BlockRecord, list[Path]]:
+        """Link one tile block; its record, and the file that holds it."""
+        clock = Clock()
+        with clock("link"):
+            found = link(self.views, list(block.tiles))
+            saturated = self._saturated(block)
+        with clock("write"):
+            path = save(self.folder / LINKS / f"{block.name}.npz", _columns(found))
+        record = BlockRecord(
+            block.name,
+            "link",
+            self.spec.link_fingerprint,
+            block.owned.height * block.owned.width,
+            segments=len(found.segments.keys),
+            saturated=saturated,
+            seconds=clock.rounded(),
+        )
+        return record, [path]
+
+    def _saturated(self, block: TileBlock) -> int:
+        views = [self.views(tile) for tile in block.tiles]
+        return sum(view is not None and view.fused.saturated(self.spec.model.num_queries) for view in views)
+
+
+def resolve_run(spec: RunSpec, folder: Path) -> tuple[BlockRecord, list[Path]]:
+    """Join the segments of all tile blocks; the record, and the file of the objects.
+
+    Raises:
+        RunError: There are more objects than ids.
+    """
+    clock = Clock()
+    with clock("resolve"):
+        rows, cols = spec.plan.block_grid
+        links = read_links(folder / LINKS / f"{row}-{col}.npz" for row, col in product(range(rows), range(cols)))
+        objects = resolve(links, spec.rules, spec.model.stride**2).objects
+    if len(objects.classes) > MOST:
+        raise RunError(f"{folder}: {len(objects.classes)} objects, and ids for {MOST}; raise --min-area")
+    with clock("write"):
+        path = save(folder / OBJECTS, objects._asdict())
+    pixels = spec.plan.shape[0] * spec.plan.shape[1]
+    count = len(objects.classes)
+    return BlockRecord(ALL, "resolve", spec.resolve_fingerprint, pixels, segments=count, seconds=clock.rounded()), [
+        path
+    ]
+
+
+def read_links(paths: Iterable[Path]) -> Links:
+    """The links of some blocks together."""
+    parts = [load(path) for path in paths]
+    return Links(*(
+        joined(table, [table(*(part[f"{name}_{column}"] for column in table._fields)) for part in parts])
+        for name, table in TABLES.items()
+    ))  # fmt: skip
+
+
+def read_objects(folder: Path) -> Objects:
+    """The objects of a run."""
+    return Objects(**load(folder / OBJECTS))
+
+
+def _columns(links: Links) -> dict[str, NDArray[Any]]:
+    tables: tuple[Any, ...] = links.segments, links.pairs, links.conflicts
+    return {
+        f"{name}_{column}": values
+        for name, table in zip(TABLES, tables, strict=True)
+        for column, values in table._asdict().items()
+    }
+
+
+def save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Path:
+    """Write arrays to a file that is either whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    with partial.open("wb") as file:
+        np.savez(file, **dict[str, Any](arrays))
+        file.flush()
+        os.fsync(file.fileno())
+    return partial.replace(path)
+
+
+def load(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of such a file."""
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}

@@ -1,0 +1,223 @@
+"""Runs for objects: a model of colours, some of them things, over a raster whose answer is known."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import rasterio
+import torch
+from rasterio.transform import Affine
+
+from eomt_core import load_model
+from eomt_core.postprocess import panoptic
+from pipeline import RunConfig, open_mosaic, segment_raster
+from pipeline.cluster import Cluster
+from pipeline.codes import NO_CONFIDENCE, NO_INSTANCE
+from pipeline.errors import RetryLater, UsageError
+from pipeline.run import status, stitch_raster
+
+THINGS = (2, 3, 4)
+UNLABELLED, NODATA = 254, 255
+OPTIONS = {"tile_size": (64, 64), "overlap": "32", "tile_block": 2, "chunk": 64, "device": "cpu"}
+
+
+@pytest.fixture(scope="session")
+def countries(palette, tmp_path_factory):
+    """The palette model for panoptic runs: colours 0 and 1 are stuff."""
+    folder = tmp_path_factory.mktemp("countries") / "model"
+    shutil.copytree(palette, folder)
+    card = json.loads((folder / "eomt_batch.json").read_text())
+    card["card"] |= {"tasks": ["panoptic"], "things": list(THINGS)}
+    (folder / "eomt_batch.json").write_text(json.dumps(card))
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def land():
+    """Classes (160, 224): stuff 0 and 1, and one connected region of each thing; a corner without data, as -1."""
+    classes = np.zeros((160, 224), np.int64)
+    classes[:, 120:] = 1
+    classes[20:100, 16:200] = 2  # larger than a tile
+    classes[40:60, 100:120] = 3
+    classes[120:140, 24:28] = 4
+    classes[:32, 208:] = -1
+    return classes
+
+
+@pytest.fixture(scope="session")
+def whole(countries, land, tmp_path_factory):
+    """A complete run."""
+    folder = tmp_path_factory.mktemp("whole")
+    colours = np.array([(0.1, 0.1, 0.1), (0.9, 0.1, 0.1), (0.1, 0.9, 0.1), (0.1, 0.1, 0.9), (0.8, 0.8, 0.2), (0, 0, 0)])
+    profile = {"driver": "GTiff", "count": 3, "height": 160, "width": 224, "dtype": "uint8", "nodata": 0}
+    with rasterio.open(folder / "in.tif", "w", transform=Affine(2, 0, 1000, 0, -2, 5000), **profile) as dataset:
+        dataset.write(np.rint(colours[land] * 255).astype(np.uint8).transpose(2, 0, 1))
+    config = RunConfig(model=countries, **OPTIONS)
+    return segment_raster(folder / "in.tif", folder / "out.zarr", config), folder / "in.tif", folder / "out.zarr"
+
+
+@pytest.fixture
+def harmed(whole, tmp_path):
+    """A copy of it."""
+    _, _, output = whole
+    shutil.copytree(output, tmp_path / "out.zarr")
+    shutil.copytree(output.with_suffix(".run"), tmp_path / "out.run")
+    return tmp_path / "out.zarr"
+
+
+@pytest.fixture(scope="session")
+def at_once(whole, countries):
+    """What the model says of the whole raster in one forward: ids (H, W) from 1 with 0 for stuff, and classes."""
+    with rasterio.open(whole[1]) as dataset:
+        pixels = torch.from_numpy(dataset.read()).float()[None] / 255
+    masks = load_model(countries).eval()(pixels)
+    stored = masks._replace(mask_logits=masks.mask_logits.clamp(-8, 8 - 1 / 16))  # as far as records go
+    found = panoptic(stored, pixels.shape[2:], (0, 1))[0]
+    kinds = np.array([segment.class_id for segment in found.segments] + [UNLABELLED])[found.ids.numpy()]
+    return np.where(np.isin(kinds, THINGS), kinds - 1, 0), kinds
+
+
+def test_tiles_give_what_one_forward_gives(whole, land, at_once):
+    """Classes to the pixel, things and stuff; what has no data is nodata."""
+    found = open_mosaic(whole[2]).classes[...]
+    np.testing.assert_array_equal(found, np.where(land < 0, NODATA, at_once[1]))
+
+
+def test_every_thing_is_one_object(whole, land, at_once):
+    """Also where it is larger than its tiles; stuff has no ids."""
+    mosaic = open_mosaic(whole[2])
+    np.testing.assert_array_equal(mosaic.instances[...], np.where(land < 0, NO_INSTANCE, at_once[0]))
+    assert (mosaic.confidence[...][land < 0] == NO_CONFIDENCE).all()
+
+
+def test_the_table_has_a_row_for_each_object(whole, land):
+    """With the area and the box of its pixels in the mosaic, counted by numpy."""
+    table = pq.read_table(whole[2].with_suffix(".run") / "objects.parquet").to_pylist()
+    ids = open_mosaic(whole[2]).instances[...]
+    assert [row["id"] for row in table] == [1, 2, 3]
+    for row in table:
+        rows, cols = np.nonzero(ids == row["id"])
+        assert row["area"] == len(rows)
+        assert (row["top"], row["left"], row["bottom"], row["right"]) == (
+            rows.min(), cols.min(), rows.max() + 1, cols.max() + 1
+        )  # fmt: skip
+        assert row["name"] == f"class_{land[rows[0], cols[0]]}"
+        assert 0.9 < row["score"] <= 1
+
+
+def test_the_report_counts_objects(whole):
+    """And no tile was saturated but those in which every colour was seen."""
+    assert whole[0].objects == 3
+
+
+@pytest.mark.parametrize(("workers", "chunk"), [(0, 32), (0, 128), (2, 64), (4, 48)])
+def test_no_worker_and_no_chunk_changes_a_pixel(whole, tmp_path, countries, workers, chunk):
+    """The same arrays, whoever made them."""
+    config = RunConfig(model=countries, **{**OPTIONS, "chunk": chunk, "workers": workers})
+    segment_raster(whole[1], tmp_path / "out.zarr", config)
+    for name in ("classes", "instances", "confidence"):
+        np.testing.assert_array_equal(
+            open_mosaic(tmp_path / "out.zarr").array(name)[...], open_mosaic(whole[2]).array(name)[...]
+        )
+
+
+@pytest.mark.parametrize("order", ["reversed", "shuffled"])
+def test_the_order_of_the_tasks_changes_nothing(whole, tmp_path, countries, digests, monkeypatch, order):
+    """Not of inference, nor of linking, nor of rendering."""
+    run = Cluster.run
+
+    def otherwise(self, function, tasks, alone):
+        some = list(tasks)
+        some = some[::-1] if order == "reversed" else np.random.default_rng(0).permutation(np.array(some, object))
+        return run(self, function, map(tuple, some), alone)
+
+    monkeypatch.setattr(Cluster, "run", otherwise)
+    segment_raster(whole[1], tmp_path / "out.zarr", RunConfig(model=countries, **OPTIONS))
+    assert digests(tmp_path / "out.zarr") == digests(whole[2])
+
+
+STEPS = ("infer", "link", "resolve", "render")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_run_that_lost_a_step_goes_on_from_there(whole, harmed, countries, digests, step):
+    """And ends with the same bytes."""
+    shutil.rmtree(harmed.with_suffix(".run") / "records" / step)
+    (harmed.with_suffix(".run") / "COMPLETE").unlink()
+    shutil.rmtree(harmed)
+    assert status(harmed).missing[step]
+    segment_raster(whole[1], harmed, RunConfig(model=countries, **OPTIONS))
+    assert digests(harmed) == digests(whole[2])
+    assert (harmed.with_suffix(".run") / "objects.parquet").exists()
+
+
+def test_other_thresholds_need_no_inference_and_link_no_more_than_they_must(harmed, records):
+    """What joins objects leaves the links alone; what cuts segments makes them anew."""
+    folder = harmed.with_suffix(".run")
+    before = records(folder, "infer"), records(folder, "link")
+    stitch_raster(harmed, min_area=200)
+    assert (records(folder, "infer"), records(folder, "link")) == before
+    stitch_raster(harmed, score_threshold=0.5)
+    assert records(folder, "infer") == before[0]
+    assert not records(folder, "link").items() & before[1].items()
+
+
+def test_stitching_with_min_area_drops_the_small_thing(harmed, land):
+    """Its pixels are nobody's then."""
+    stitch_raster(harmed, min_area=200)
+    mosaic = open_mosaic(harmed)
+    assert not mosaic.instances[...][land == 4].any()
+    assert (mosaic.classes[...][124:136, 25:27] == UNLABELLED).all()
+    assert len(pq.read_table(harmed.with_suffix(".run") / "objects.parquet")) == 2
+
+
+def test_stitching_there_and_back_gives_the_first_mosaic(whole, harmed, digests):
+    """Nothing of the detour is left."""
+    stitch_raster(harmed, min_area=200, chunk=32)
+    assert digests(harmed) != digests(whole[2])
+    stitch_raster(harmed, min_area=0, chunk=64)
+    assert digests(harmed) == digests(whole[2])
+
+
+def test_a_new_place_gets_links_of_its_own(whole, harmed, digests):
+    """The old run stays as it is."""
+    new = harmed.with_name("new.zarr")
+    stitch_raster(harmed, new, mask_threshold=0.6)
+    assert digests(harmed) == digests(whole[2])
+    assert (new.with_suffix(".run") / "objects.parquet").exists()
+
+
+def test_links_that_are_missing_are_made_again(harmed, whole, digests):
+    """A file that somebody deleted."""
+    for path in (harmed.with_suffix(".run") / "links").iterdir():
+        path.unlink()
+    shutil.rmtree(harmed.with_suffix(".run") / "records" / "render")
+    stitch_raster(harmed)
+    assert digests(harmed) == digests(whole[2])
+
+
+def test_objects_cannot_be_stitched_from_missing_tiles(harmed):
+    """Exit 75, with the blocks."""
+    (harmed.with_suffix(".run") / "records" / "infer" / "0-1.json").unlink()
+    with pytest.raises(RetryLater, match="0-1"):
+        stitch_raster(harmed, min_area=5)
+
+
+@pytest.mark.parametrize("option", [{"exact": True}, {"tta": "flips"}])
+def test_what_is_for_semantic_runs_is_refused(whole, tmp_path, countries, option):
+    """With the option, the task and what to do."""
+    flag = "--exact" if "exact" in option else "--tta flips"
+    with pytest.raises(UsageError, match=f"{flag}: is for semantic runs; .*--task panoptic"):
+        segment_raster(whole[1], tmp_path / "out.zarr", RunConfig(model=countries, **OPTIONS, **option))
+    assert not (tmp_path / "out.run").exists()
+
+
+def test_a_panoptic_model_may_run_semantic(whole, tmp_path, countries, land):
+    """Without instances then."""
+    config = RunConfig(model=countries, task="semantic", **OPTIONS)
+    report = segment_raster(whole[1], tmp_path / "out.zarr", config)
+    assert report.objects is None
+    assert open_mosaic(tmp_path / "out.zarr").instances is None
+    assert not (tmp_path / "out.run" / "objects.parquet").exists()
