@@ -163,14 +163,12 @@ class Store:
 
     def queries(self, tile: Tile) -> TileQueries | None:
         """The queries that a tile has kept; None for a tile that is nodata all over."""
-        masks, counts = self.masks(tile), self.read("counts", tile)
-        if masks is None or counts is None:
+        counts = self.read("counts", tile)
+        if counts is None:
             return None
-        count = int(counts[0])
-        probs, places = (self.read(name, tile) for name in ("class_probs", "boxes"))
-        assert probs is not None
-        assert places is not None
-        return TileQueries(masks[:count], probs[:count], self._valid_cells(tile), places[:count])
+        found = [self.read(name, tile) for name in ("masks", "class_probs", "boxes")]
+        masks, probs, places = (array[: int(counts[0])] for array in found if array is not None)
+        return TileQueries(undo_differences(masks), probs, self._valid_cells(tile), places)
 
     def _valid_cells(self, tile: Tile) -> NDArray[np.bool_]:
         """The cells of a tile with any data; none lies beyond the raster."""

@@ -78,6 +78,7 @@ def probabilities() -> NDArray[np.int64]:
     return table
 
 
+@lru_cache(maxsize=16)
 def least_code(threshold: float) -> int:
     """The smallest code whose probability is at least the threshold."""
     logit = np.log(threshold) - np.log1p(-threshold)

@@ -52,6 +52,17 @@ def queries_of(ids: Ids, valid: NDArray[np.bool_]) -> TileQueries:
 
 
 @pytest.fixture(scope="session")
+def numbered() -> Callable[[Ids], Ids]:
+    """`numbered(ids)`: ids by their first pixel, 0 for none, so that two maps of the same objects are equal."""
+
+    def by_first_pixel(ids: Ids) -> Ids:
+        _, first, place = np.unique(ids, return_index=True, return_inverse=True)
+        return np.where(ids > 0, first[place].reshape(ids.shape) + 1, 0)
+
+    return by_first_pixel
+
+
+@pytest.fixture(scope="session")
 def tell() -> Tell:
     """See `told`."""
     return told

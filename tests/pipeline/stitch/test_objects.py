@@ -17,12 +17,6 @@ from pipeline.tiling import Window
 OVERLAPS = (16, 32, 48)
 
 
-def numbered(ids):
-    """Ids by their first pixel, so that two maps of the same objects are equal."""
-    _, first, place = np.unique(ids, return_index=True, return_inverse=True)
-    return np.where(ids > 0, first[place].reshape(ids.shape) + 1, 0)
-
-
 def line(shape, points, width):
     """A polyline of a width in pixels, as a map of 0 and 1."""
     rows, cols = np.indices(shape)
@@ -74,7 +68,7 @@ def terrace(count=20, house=9):
 
 
 @pytest.mark.parametrize("overlap", OVERLAPS)
-def test_touching_houses_stay_apart(overlap, tell, plan_of):
+def test_touching_houses_stay_apart(overlap, tell, plan_of, numbered):
     """Twenty of them."""
     truth = terrace()
     np.testing.assert_array_equal(
@@ -109,7 +103,7 @@ def scattered(side=300, count=90, seed=0):
 
 @pytest.mark.parametrize("overlap", [0, *OVERLAPS])
 @pytest.mark.parametrize("seed", range(3))
-def test_perfect_tiles_come_back_as_the_truth(overlap, seed, tell, plan_of):
+def test_perfect_tiles_come_back_as_the_truth(overlap, seed, tell, plan_of, numbered):
     """Pixel by pixel, objects larger than a tile, touching and hidden in part as they are."""
     truth = scattered(seed=seed)
     found = stitched(plan_of(truth.shape, overlap), tell(truth), Rules())
