@@ -95,6 +95,12 @@ class Views:
         """A window of whole cells, counted in cells."""
         return Window(*(value // self.stride for value in window))
 
+    def around(self, cells: Window, margin: int) -> Window:
+        """A window of cells and so many around it, as far as the lattice goes."""
+        row, col, height, width = cells
+        lattice = Window(0, 0, self.plan.rows.edge // self.stride, self.plan.cols.edge // self.stride)
+        return Window(row - margin, col - margin, height + 2 * margin, width + 2 * margin).intersect(lattice)
+
     def covering(self, cells: Window) -> list[View]:
         """The views that share cells with a window of cells, by rank."""
         pixels = Window(*(value * self.stride for value in cells))

@@ -179,3 +179,27 @@ def test_small_objects_are_dropped(tell, plan_of):
     found = stitched(plan_of(truth.shape, 32), tell(truth), Rules(min_area=200))
     assert not found[areas < 190].any()
     assert (found[(areas > 210) & (truth > 0)] > 0).all()
+
+
+def test_what_is_left_of_an_object_that_others_hide_is_none(tell, plan_of):
+    """Two tiles disagree, and the weaker's object would keep a rim of a few pixels."""
+    shape = (64, 96)
+    one, other = np.zeros((2, *shape), np.int64)
+    one[10:50, 4:62] = 1
+    other[20:40, 44:66] = 2
+    first, second = tell(one), tell(other)
+    found = stitched(plan_of(shape, 32), lambda tile: (first, second)[tile.rank](tile), Rules(merge_threshold=0.9))
+    np.testing.assert_array_equal(found, one)
+
+
+def test_a_window_is_painted_as_the_whole_is_where_objects_are_hidden(tell, plan_of):
+    """What is hidden is told by what is around, also beyond the window."""
+    truth, noise = scattered(seed=1), scattered(seed=2)
+    plan, rules = plan_of(truth.shape, 32), Rules()
+    told, mistold = tell(truth), tell(noise)
+    views = Views(plan, 1, lambda tile: (told, told, mistold)[tile.rank % 3](tile), rules)
+    objects = resolve(link(views, plan.covering(plan.raster)), rules, 1).objects
+    whole = paint(views, objects, plan.raster, 0.5)
+    for window in (Window(0, 0, 128, 128), Window(128, 96, 64, 204), Window(250, 3, 50, 60)):
+        part = paint(views, objects, window, 0.5)
+        np.testing.assert_array_equal(part.numbers, whole.numbers[window.slices])
