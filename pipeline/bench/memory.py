@@ -101,10 +101,10 @@ def resident(top: psutil.Process) -> int:
     return total
 
 
-def write_repeated(source: Path, path: Path, shape: tuple[int, int]) -> Path:
-    """Write a GeoTIFF of `shape` rows and columns, filled block by block with the pixels of a smaller raster."""
-    spec = open_raster(source)
-    profile = {"driver": "GTiff", "count": 3, "dtype": spec.dtype, "height": shape[0], "width": shape[1]}
+def write_repeated(source: Path, path: Path, shape: tuple[int, int], bands: int = 3) -> Path:
+    """Write a GeoTIFF of `shape` rows and columns, filled block by block with so many bands of a smaller raster."""
+    spec = open_raster(source, needed=bands)
+    profile = {"driver": "GTiff", "count": bands, "dtype": spec.dtype, "height": shape[0], "width": shape[1]}
     layout = {
         "tiled": True,
         "blockxsize": 512,

@@ -1,6 +1,7 @@
 """The plan's memory figure holds, and is not far above what a run takes."""
 
 import pytest
+import rasterio
 import torch
 
 from eomt_core import save_model
@@ -20,3 +21,10 @@ def test_a_run_stays_within_its_plan(make_raster, tmp_path):
     config = RunConfig(model=str(model))
     row = measure_run(raster, tmp_path / "out.zarr", config, ["--model", str(model)])
     assert 1 <= row.ratio <= 1.5
+
+
+def test_a_raster_is_written_with_the_bands_that_a_model_takes(make_raster, tmp_path):
+    """One, for models of grey images."""
+    raster = write_repeated(make_raster("small.tif", (1, 50, 60)), tmp_path / "large.tif", (100, 130), bands=1)
+    with rasterio.open(raster) as dataset:
+        assert (dataset.count, dataset.shape) == (1, (100, 130))

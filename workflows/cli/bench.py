@@ -42,15 +42,17 @@ def memory(source: Path, folder: Path, sizes: list[tuple[int, int]], as_json: bo
 
     Writes rasters of the given sizes, filled with the pixels of SOURCE, and runs each in a process of its own.
     """
+    from eomt_core.describe import describe_model
     from pipeline.bench.memory import as_json as to_json
     from pipeline.bench.memory import measure_run, write_repeated
 
     config = config_of(options)
+    bands = describe_model(config.model).architecture.in_channels
     words = [f"--{name.replace('_', '-')}={_word(value)}" for name, value in options.items() if value is not None]
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for size in sizes:
-        raster = write_repeated(source, folder / f"{size[0]}x{size[1]}.tif", size)
+        raster = write_repeated(source, folder / f"{size[0]}x{size[1]}.tif", size, bands)
         rows.append(measure_run(raster, raster.with_suffix(".zarr"), config, words))
         if not as_json:
             row = rows[-1]
