@@ -4,7 +4,7 @@ Every output block counts its own pixels of each object (`areas/ROW-COL.npz`); t
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,13 +70,13 @@ def add_up(parts: Sequence[Extents], count: int) -> Extents:
     return Extents(np.arange(1, count + 1), areas, boxes)
 
 
-def write_objects(folder: Path, classes: Sequence[str]) -> Path:
+def write_objects(folder: Path, classes: Sequence[str], blocks: Iterable[OutputBlock]) -> Path:
     """Write the table of a finished run: id, class, name, score, area in pixels, and box.
 
-    An object that others hide everywhere has no row.
+    An object that others hide everywhere has no row. Only these blocks count: another layout may have left others.
     """
     objects = read_objects(folder)
-    parts = [Extents(**load(path)) for path in sorted((folder / AREAS).glob("*.npz"))]
+    parts = [Extents(**load(folder / AREAS / f"{block.name}.npz")) for block in blocks]
     extents = add_up(parts, len(objects.classes))
     shown = extents.areas > 0
     kinds = objects.classes[shown]

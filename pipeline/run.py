@@ -253,7 +253,7 @@ class Run:
         sweep(Path(self.spec.output), age=0)  # zarr would warn of what it does not know, and nobody writes any more
         Mosaic.open(Path(self.spec.output)).finish()
         if self.spec.objects:
-            write_objects(self.journal.folder, self.spec.model.classes)
+            write_objects(self.journal.folder, self.spec.model.classes, self.spec.output_blocks)
         self.journal.note("report.json", asdict(self._report()))
         self.journal.note("COMPLETE", {"fingerprint": self.spec.render_fingerprint})
 

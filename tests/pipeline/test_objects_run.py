@@ -179,6 +179,8 @@ def test_stitching_there_and_back_gives_the_first_mosaic(whole, harmed, digests)
     assert digests(harmed) != digests(whole[2])
     stitch_raster(harmed, min_area=0, chunk=64)
     assert digests(harmed) == digests(whole[2])
+    first, again = (pq.read_table(place.with_suffix(".run") / "objects.parquet") for place in (whole[2], harmed))
+    assert again.equals(first)
 
 
 def test_a_new_place_gets_links_of_its_own(whole, harmed, digests):
