@@ -62,7 +62,7 @@ def test_an_odd_file_opens_or_says_which_bands_to_give(data_dir, name):
         )
     path, bands = data_dir / "odd" / name, None
     if int(count) < 3:
-        refused(path, "--bands 1,1,1")
+        assert refused(path, "--bands 1,1,1")
         bands = "1,1,1"
     spec = open_raster(path, bands=bands, allow_vrt=True)
     assert (spec.grid.shape, spec.count) == ((int(rows), int(cols)), int(count))
@@ -89,17 +89,17 @@ def test_what_is_no_raster_is_said_to_be_none(tmp_path, content, words):
     path = tmp_path / "a.tif"
     if content is not None:
         path.write_bytes(content)
-    refused(path, words)
+    assert refused(path, words)
 
 
 def test_a_folder_is_no_raster(tmp_path):
     """Its rasters are to be named."""
-    refused(tmp_path, "is a folder; name the rasters in it")
+    assert refused(tmp_path, "is a folder; name the rasters in it")
 
 
 def test_a_name_that_no_file_can_have_is_refused():
     """Not with a traceback."""
-    refused("a\0b.tif", "cannot be read")
+    assert refused("a\0b.tif", "cannot be read")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_truncated_tiff_is_refused_before_the_start(make_raster, layout, compr
     whole = path.read_bytes()
     for kept in (len(whole) - 100, len(whole) // 2):
         path.write_bytes(whole[:kept])
-        refused(path, "cut short.*copy it again")
+        assert refused(path, "cut short.*copy it again")
 
 
 def test_a_truncated_mask_is_found(make_raster):
@@ -122,7 +122,7 @@ def test_a_truncated_mask_is_found(make_raster):
     path = make_raster("a.tif", (3, 300, 300), mask=mask, **TILED)
     whole = path.read_bytes()
     path.write_bytes(whole[:-100])
-    refused(path, "cut short, 1 of the 25 blocks of its mask")
+    assert refused(path, "cut short, 1 of the 25 blocks of its mask")
 
 
 def test_blocks_that_were_never_written_are_no_damage(make_raster):
@@ -212,7 +212,7 @@ def test_a_truncated_photo_is_no_grey_photo(make_raster, driver):
 def test_complex_numbers_are_refused(make_raster):
     """A model sees no phases."""
     path = make_raster("a.tif", np.ones((3, 4, 4), np.complex64))
-    refused(path, "pixels are complex64, not real numbers")
+    assert refused(path, "pixels are complex64, not real numbers")
 
 
 def test_a_block_that_would_fill_the_memory_is_refused(make_raster):
@@ -221,7 +221,7 @@ def test_a_block_that_would_fill_the_memory_is_refused(make_raster):
         "a.tif", np.zeros((3, 64, 64), np.uint8), tiled=True, blockxsize=8192, blockysize=8192, interleave="pixel",
         compress="deflate",
     )  # fmt: skip
-    refused(path, f"decodes to {3 * 8192**2} bytes, --max-block-bytes is 1000000;", max_block_bytes=10**6)
+    assert refused(path, f"decodes to {3 * 8192**2} bytes, --max-block-bytes is 1000000;", max_block_bytes=10**6)
     assert open_raster(path).block_shape == (8192, 8192)
 
 

@@ -60,7 +60,7 @@ def part(make_raster) -> Path:
 def test_a_vrt_is_read_only_where_that_is_allowed(part):
     """With --allow-vrt its pixels are those of its source."""
     path = vrt(part.parent, simple(BESIDE))
-    refused(path, "is a VRT.*--allow-vrt", needed=1)
+    assert refused(path, "is a VRT.*--allow-vrt", needed=1)
     spec = open_raster(path, needed=1, allow_vrt=True)
     np.testing.assert_array_equal(read_all(spec).pixels, read_all(open_raster(part, needed=1)).pixels)
     assert [Path(stamp.path).name for stamp in spec.stamps] == ["mosaic.vrt", "part?#& 1.tif"]
@@ -70,8 +70,8 @@ def test_a_vrt_is_read_only_where_that_is_allowed(part):
 def test_a_raw_band_reads_no_file_of_the_machine(tmp_path, name):
     """Neither with nor without leave, and whatever the file is called."""
     path = vrt(tmp_path, RAW, name)
-    refused(path, "is a VRT", needed=1)
-    refused(path, "subClass='VRTRawRasterBand'.*only simple and complex", needed=1, allow_vrt=True)
+    assert refused(path, "is a VRT", needed=1)
+    assert refused(path, "subClass='VRTRawRasterBand'.*only simple and complex", needed=1, allow_vrt=True)
 
 
 @pytest.mark.parametrize(
@@ -103,23 +103,25 @@ def test_a_vrt_that_could_reach_out_is_refused(part, content, words):
     (part.parent / "link.tif").symlink_to("/etc/hostname")
     (part.parent / "text.tif").write_text("plain text")
     vrt(part.parent, simple(BESIDE), "nested.tif")
-    refused(vrt(part.parent, content), words, needed=1, allow_vrt=True)
+    assert refused(vrt(part.parent, content), words, needed=1, allow_vrt=True)
 
 
 def test_entities_are_refused(part):
     """Ten lines of them may expand to gigabytes."""
     path = vrt(part.parent, simple(BESIDE))
     path.write_text('<!DOCTYPE x [<!ENTITY a "b">]>' + path.read_text())
-    refused(path, "document type or entities", needed=1, allow_vrt=True)
+    assert refused(path, "document type or entities", needed=1, allow_vrt=True)
 
 
 def test_sources_of_a_vrt_are_checked_like_inputs(make_raster, tmp_path):
     """A truncated source and one with blocks too large are found before the start."""
     source = make_raster("part.tif", (1, 200, 200), **TILED)
     path = vrt(tmp_path, simple('<SourceFilename relativeToVRT="1">part.tif</SourceFilename>'))
-    refused(path, "part.tif: one of its blocks decodes to 4096 bytes", needed=1, allow_vrt=True, max_block_bytes=4000)
+    assert refused(
+        path, "part.tif: one of its blocks decodes to 4096 bytes", needed=1, allow_vrt=True, max_block_bytes=4000
+    )
     source.write_bytes(source.read_bytes()[:-50])
-    refused(path, "part.tif: cut short", needed=1, allow_vrt=True)
+    assert refused(path, "part.tif: cut short", needed=1, allow_vrt=True)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +130,7 @@ def test_sources_of_a_vrt_are_checked_like_inputs(make_raster, tmp_path):
 )
 def test_other_hosts_need_leave(name):
     """A path from a list or a form may be anybody's."""
-    refused(name, "another host; download it and give the file")
+    assert refused(name, "another host; download it and give the file")
 
 
 @pytest.mark.parametrize(
@@ -137,18 +139,18 @@ def test_other_hosts_need_leave(name):
 )
 def test_archives_and_other_schemes_are_not_read(name):
     """With or without leave for other hosts."""
-    refused(name, "only files and http", allow_remote=True)
+    assert refused(name, "only files and http", allow_remote=True)
 
 
 @pytest.mark.parametrize("host", ["169.254.169.254", "0xa9fea9fe", "2852039166", "[fe80::1]", "u:p@169.254.169.254:80"])
 def test_the_addresses_of_a_cloud_machine_are_never_asked(host):
     """They hand out credentials."""
-    refused(f"http://{host}/latest/meta-data", "this machine's cloud", allow_remote=True)
+    assert refused(f"http://{host}/latest/meta-data", "this machine's cloud", allow_remote=True)
 
 
 def test_inline_xml_is_no_path(tmp_path):
     """GDAL would take the text itself for a VRT."""
-    refused(f"<VRTDataset rasterXSize='9' rasterYSize='9'>{RAW}</VRTDataset>", "cannot be read", allow_vrt=True)
+    assert refused(f"<VRTDataset rasterXSize='9' rasterYSize='9'>{RAW}</VRTDataset>", "cannot be read", allow_vrt=True)
 
 
 def test_secrets_of_an_address_are_not_shown():
@@ -207,7 +209,7 @@ def test_no_request_is_made_without_leave(make_raster, served, tmp_path):
     """Not by a VRT in disguise, and not by a mask file beside a raster that is one."""
     address, log = served
     url = f"<SourceFilename>/vsicurl/{address}/a.tif</SourceFilename>"
-    refused(vrt(tmp_path, simple(url), "b.tif"), "is a VRT", needed=1)
+    assert refused(vrt(tmp_path, simple(url), "b.tif"), "is a VRT", needed=1)
     path = make_raster("a.tif", (1, 20, 20))
     shutil.copy(vrt(tmp_path, simple(url)), tmp_path / "a.tif.msk")
     read_all(open_raster(path, needed=1))
