@@ -50,7 +50,7 @@ class LinkWorker:
 
     def __post_init__(self) -> None:
         self.store = Store(self.folder / self.spec.store, self.spec.plan, self.spec.record_layout)
-        self.views = Views(self.spec.plan, self.spec.model.stride, self.store.queries, self.spec.rules)
+        self.views = views_of(self.spec, self.store)
 
     def run(self, block: TileBlock) -> tuple[BlockRecord, list[Path]]:
         """Link one tile block; its record, and the file that holds it."""
@@ -76,6 +76,11 @@ class LinkWorker:
         return sum(view is not None and view.fused.saturated(self.spec.model.num_queries) for view in views)
 
 
+def views_of(spec: RunSpec, store: Store) -> Views:
+    """The tiles of a run, as its store has them."""
+    return Views(spec.plan, spec.model.stride, store.queries, spec.rules)
+
+
 def resolve_run(spec: RunSpec, folder: Path) -> tuple[BlockRecord, list[Path]]:
     """Join the segments of all tile blocks; the record, and the file of the objects.
 
@@ -86,7 +91,7 @@ def resolve_run(spec: RunSpec, folder: Path) -> tuple[BlockRecord, list[Path]]:
     with clock("resolve"):
         rows, cols = spec.plan.block_grid
         links = read_links(folder / LINKS / f"{row}-{col}.npz" for row, col in product(range(rows), range(cols)))
-        objects = resolve(links, spec.rules, spec.model.stride**2).objects
+        objects = resolve(links, spec.rules, spec.model.stride**2)
     if len(objects.classes) > MOST:
         raise RunError(f"{folder}: {len(objects.classes)} objects, and ids for {MOST}; raise --min-area")
     with clock("write"):

@@ -12,7 +12,7 @@ from pipeline.clock import Clock
 from pipeline.codes import CERTAIN, NO_CONFIDENCE, NO_INSTANCE, Codes
 from pipeline.errors import RunError
 from pipeline.journal import BlockRecord
-from pipeline.link import read_objects
+from pipeline.link import read_objects, views_of
 from pipeline.mosaic import Mosaic
 from pipeline.object_table import measure, save_extents
 from pipeline.spec import RunSpec, read_spec
@@ -74,7 +74,7 @@ class RenderWorker:
     @cached_property
     def views(self) -> Views:
         """The tiles, of a run for objects."""
-        return Views(self.spec.plan, self.spec.model.stride, self.store.queries, self.spec.rules)
+        return views_of(self.spec, self.store)
 
     @cached_property
     def objects(self) -> Objects:

@@ -35,7 +35,6 @@ class Segments(NamedTuple):
         keys: (n,) uint64, ascending within a tile.
         scores: (n,) int64 in units of 1 / `SURE`.
         areas: (n,) int64, cells.
-        boxes: (n, 4) int64, top, left, bottom, right of its cells on the global lattice.
         classes: (n, `TOP`) int64, the likeliest classes first.
         class_probs: (n, `TOP`) int64 in units of 1 / `SURE`; 0 where there are fewer classes.
         shares: (n,) int64, its tile's shares of the word summed over its cells, in units of 1 / `UNIT`.
@@ -45,7 +44,6 @@ class Segments(NamedTuple):
     keys: NDArray[np.uint64]
     scores: NDArray[np.int64]
     areas: NDArray[np.int64]
-    boxes: NDArray[np.int64]
     classes: NDArray[np.int64]
     class_probs: NDArray[np.int64]
     shares: NDArray[np.int64]
@@ -106,12 +104,10 @@ def segments_of(views: Views, view: View) -> Segments:
     top = np.argsort(-fused.class_probs[chosen], axis=1, kind="stable")[:, :TOP]
     probs = np.rint(np.take_along_axis(fused.class_probs[chosen], top, 1) * SURE).astype(np.int64)
     spare = [(0, 0), (0, TOP - top.shape[1])]
-    boxes = _boxes(view, len(fused))[chosen]
     return Segments(
         _keys(view, chosen),
         fused.scores[chosen],
         fused.areas[chosen],
-        boxes,
         *(np.pad(part, spare) for part in (top, probs)),
         *(part[chosen] for part in sums),
     )
@@ -124,18 +120,6 @@ def _sums(at: NDArray[np.integer], values: NDArray[np.int64], length: int) -> ND
 
 def _keys(view: View, segments: NDArray[np.integer]) -> NDArray[np.uint64]:
     return np.uint64(view.rank << KEY_BITS) | segments.astype(np.uint64)
-
-
-def _boxes(view: View, count: int) -> NDArray[np.int64]:
-    """Boxes (count, 4) of the things' cells, on the global lattice; of no cells: far beyond it."""
-    rows, cols = np.nonzero(view.things >= 0)
-    at = view.things[rows, cols]
-    boxes = np.zeros((count, 4), np.int64)
-    boxes[:, :2] = np.iinfo(np.int64).max
-    for axis, places in enumerate((rows + view.window.row, cols + view.window.col)):
-        np.minimum.at(boxes[:, axis], at, places)
-        np.maximum.at(boxes[:, axis + 2], at, places + 1)
-    return boxes
 
 
 def _pairs_of(views: Views, view: View) -> Iterator[Pairs]:
@@ -226,7 +210,7 @@ def conflicts_of(views: Views, view: View) -> Conflicts:
 
 NO_KEYS, NO_NUMBERS, NO_TOP = np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros((0, TOP), np.int64)
 EMPTY: dict[type, tuple[NDArray[Any], ...]] = {
-    Segments: (NO_KEYS, NO_NUMBERS, NO_NUMBERS, np.zeros((0, 4), np.int64), NO_TOP, NO_TOP, NO_NUMBERS, NO_NUMBERS),
+    Segments: (NO_KEYS, NO_NUMBERS, NO_NUMBERS, NO_TOP, NO_TOP, NO_NUMBERS, NO_NUMBERS),
     Pairs: (NO_KEYS, NO_KEYS, NO_NUMBERS, np.zeros(0, bool), NO_NUMBERS),
     Conflicts: (NO_KEYS, NO_KEYS),
 }

@@ -44,23 +44,7 @@ class Objects(NamedTuple):
         return found
 
 
-class Resolved(NamedTuple):
-    """The objects, and what there was to decide.
-
-    Attributes:
-        objects: those that stand.
-        joined: links that were followed or led within one object.
-        refused: links that would have joined what is apart.
-        dropped: objects with too few votes, or too small.
-    """
-
-    objects: Objects
-    joined: int
-    refused: int
-    dropped: int
-
-
-def resolve(links: Links, rules: Rules, cell: int) -> Resolved:
+def resolve(links: Links, rules: Rules, cell: int) -> Objects:
     """Join segments to objects.
 
     Args:
@@ -74,13 +58,12 @@ def resolve(links: Links, rules: Rules, cell: int) -> Resolved:
     edges = _edges(segments, pairs)
     order = np.lexsort((edges.second, edges.first, -pairs.likeness))
     order = order[strong[order]]
-    first, refused = cluster(count, Edges(edges.first[order], edges.second[order]), _edges(segments, apart))
+    first, _ = cluster(count, Edges(edges.first[order], edges.second[order]), _edges(segments, apart))
     roots, cluster_of = np.unique(first, return_inverse=True)
     facts = _facts(segments, pairs, edges, cluster_of, len(roots))
     kept = (facts.votes >= VOTE * SURE) & (facts.areas * cell >= rules.min_area * UNIT)
     numbers = np.where(kept, np.cumsum(kept), 0)[cluster_of]
-    objects = Objects(facts.classes[kept], facts.scores[kept], facts.votes[kept], segments.keys, numbers)
-    return Resolved(objects, len(order) - refused, refused, int((~kept).sum()))
+    return Objects(facts.classes[kept], facts.scores[kept], facts.votes[kept], segments.keys, numbers)
 
 
 def _ordered(links: Links) -> tuple[Segments, Pairs, Conflicts]:

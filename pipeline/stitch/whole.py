@@ -25,5 +25,5 @@ def stitched(
     """
     views = Views(plan, stride, read, rules)
     tiles = plan.covering(plan.raster)
-    resolved = resolve(link(views, tiles), rules, stride**2)
-    return paint(views, resolved.objects, plan.raster, rules.mask_threshold if accepted is None else accepted).numbers
+    objects = resolve(link(views, tiles), rules, stride**2)
+    return paint(views, objects, plan.raster, rules.mask_threshold if accepted is None else accepted).numbers

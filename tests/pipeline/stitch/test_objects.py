@@ -118,7 +118,7 @@ def test_a_window_is_painted_as_the_whole_is(window, tell, plan_of):
     truth = scattered()
     plan, rules = plan_of(truth.shape, 32), Rules()
     views = Views(plan, 1, tell(truth), rules)
-    objects = resolve(link(views, plan.covering(plan.raster)), rules, 1).objects
+    objects = resolve(link(views, plan.covering(plan.raster)), rules, 1)
     whole = paint(views, objects, plan.raster, 0.5)
     part = paint(views, objects, window, 0.5)
     np.testing.assert_array_equal(part.numbers, whole.numbers[window.slices])
@@ -132,13 +132,13 @@ def test_objects_do_not_depend_on_the_order_of_the_tiles(order, tell, plan_of):
     plan, rules = plan_of(truth.shape, 32), Rules()
     tiles = plan.covering(plan.raster)
     views = Views(plan, 1, tell(truth), rules)
-    expected = resolve(link(views, tiles), rules, 1).objects
+    expected = resolve(link(views, tiles), rules, 1)
     some = {
         "reversed": tiles[::-1],
         "shuffled": np.random.default_rng(0).permutation(tiles).tolist(),
         "halves": tiles[::2] + tiles[1::2],
     }
-    found = resolve(link(Views(plan, 1, tell(truth), rules), some[order]), rules, 1).objects
+    found = resolve(link(Views(plan, 1, tell(truth), rules), some[order]), rules, 1)
     for one, two in zip(expected, found, strict=True):
         np.testing.assert_array_equal(one, two)
 
@@ -198,7 +198,7 @@ def test_a_window_is_painted_as_the_whole_is_where_objects_are_hidden(tell, plan
     plan, rules = plan_of(truth.shape, 32), Rules()
     told, mistold = tell(truth), tell(noise)
     views = Views(plan, 1, lambda tile: (told, told, mistold)[tile.rank % 3](tile), rules)
-    objects = resolve(link(views, plan.covering(plan.raster)), rules, 1).objects
+    objects = resolve(link(views, plan.covering(plan.raster)), rules, 1)
     whole = paint(views, objects, plan.raster, 0.5)
     for window in (Window(0, 0, 128, 128), Window(128, 96, 64, 204), Window(250, 3, 50, 60)):
         part = paint(views, objects, window, 0.5)
