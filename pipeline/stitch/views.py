@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -74,10 +75,11 @@ class Views:
 
     def __call__(self, tile: Tile) -> View | None:
         """The view of a tile; None where it is nodata all over, or was left out."""
-        if tile.rank not in self._known:
-            self._known[tile.rank] = self._look(tile)
-            _forget(self._known)
-        return self._known[tile.rank]
+        with suppress(KeyError):  # another thread may forget it between a look and a grasp
+            return self._known[tile.rank]
+        view = self._known[tile.rank] = self._look(tile)
+        _forget(self._known)
+        return view
 
     def _look(self, tile: Tile) -> View | None:
         queries = self.read(tile)
@@ -115,14 +117,15 @@ class Views:
 
     def shares(self, view: View) -> NDArray[np.int64]:
         """The part of each cell's word that a view has, (h, w) in units of 1 / `UNIT`: all views' add up to about 1."""
-        if view.rank not in self._shares:
-            total = view.weights.copy()
-            for other in self.neighbours(view):
-                common = view.window.intersect(other.window)
-                total[common.within(view.window)] += other.weights[common.within(other.window)]
-            self._shares[view.rank] = (view.weights * UNIT + total // 2) // np.maximum(total, 1)
-            _forget(self._shares)
-        return self._shares[view.rank]
+        with suppress(KeyError):
+            return self._shares[view.rank]
+        total = view.weights.copy()
+        for other in self.neighbours(view):
+            common = view.window.intersect(other.window)
+            total[common.within(view.window)] += other.weights[common.within(other.window)]
+        shares = self._shares[view.rank] = (view.weights * UNIT + total // 2) // np.maximum(total, 1)
+        _forget(self._shares)
+        return shares
 
 
 def _forget(known: "OrderedDict[int, Any]") -> None:

@@ -181,6 +181,14 @@ def test_small_objects_are_dropped(tell, plan_of):
     assert (found[(areas > 210) & (truth > 0)] > 0).all()
 
 
+def test_tiles_that_are_forgotten_at_once_change_nothing(tell, plan_of, monkeypatch):
+    """Another thread may make so many others known meanwhile."""
+    truth = scattered(side=150, count=20)
+    expected = stitched(plan_of(truth.shape, 32), tell(truth), Rules())
+    monkeypatch.setattr("pipeline.stitch.views.REMEMBERED", 0)
+    np.testing.assert_array_equal(stitched(plan_of(truth.shape, 32), tell(truth), Rules()), expected)
+
+
 def test_what_is_left_of_an_object_that_others_hide_is_none(tell, plan_of):
     """Two tiles disagree, and the weaker's object would keep a rim of a few pixels."""
     shape = (64, 96)
