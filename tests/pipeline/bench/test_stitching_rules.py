@@ -209,6 +209,14 @@ def test_ours_is_a_row():
     assert seconds > 0
 
 
+def test_perfect_links_are_a_bound():
+    """Told which segments are one object, the stitching leaves fewer in pieces, and is better."""
+    case = Case(draw_truth(2, 512), 32, 0, tile=128)
+    told, ours = (score(case.truth, METHODS[name](case)[0], case.plan) for name in ("perfect links", "stitched"))
+    assert told.over_split < ours.over_split
+    assert told.pq > ours.pq
+
+
 def test_an_unknown_rule_is_refused():
     """Naming those that there are."""
     with pytest.raises(UsageError, match="--rule glue: there is none; give paste"):
