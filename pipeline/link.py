@@ -19,7 +19,7 @@ from pipeline.clock import Clock
 from pipeline.errors import RunError
 from pipeline.journal import LINKS, OBJECTS, BlockRecord
 from pipeline.spec import RunSpec
-from pipeline.stitch.links import Conflicts, Links, Pairs, Segments, joined, link
+from pipeline.stitch.links import Conflicts, Links, Lumps, Pairs, Segments, joined, link
 from pipeline.stitch.objects import Objects, resolve
 from pipeline.stitch.views import Views
 from pipeline.store import Store
@@ -31,7 +31,7 @@ ALL = "0-0"
 MOST = 2**32 - 1
 """Objects that the mosaic's ids can tell apart."""
 
-TABLES: dict[str, Any] = {"segments": Segments, "pairs": Pairs, "conflicts": Conflicts}
+TABLES: dict[str, Any] = {"segments": Segments, "pairs": Pairs, "conflicts": Conflicts, "lumps": Lumps}
 
 
 @dataclass
@@ -118,7 +118,7 @@ def read_objects(folder: Path) -> Objects:
 
 
 def _columns(links: Links) -> dict[str, NDArray[Any]]:
-    tables: tuple[Any, ...] = links.segments, links.pairs, links.conflicts
+    tables: tuple[Any, ...] = links.segments, links.pairs, links.conflicts, links.lumps
     return {
         f"{name}_{column}": values
         for name, table in zip(TABLES, tables, strict=True)

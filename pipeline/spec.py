@@ -20,7 +20,7 @@ from pipeline.stitch.queries import Rules
 from pipeline.store import Kind, Layout
 from pipeline.tiling import OutputBlock, TilePlan, output_block, output_blocks
 
-FORMAT = 2
+FORMAT = 3
 """Of run.json."""
 
 Stage = Literal["infer", "stitch", "layout"]

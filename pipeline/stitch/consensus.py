@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.stitch.links import KEY_BITS
 from pipeline.stitch.objects import Objects
 from pipeline.stitch.queries import CERTAIN, LOGIT_UNIT, LOGIT_ZERO, SURE, probabilities
 from pipeline.stitch.views import Mark, View, Views
@@ -63,7 +62,7 @@ class _Part(NamedTuple):
 
 def _parts(views: Views, view: View, objects: Objects) -> Iterator[_Part]:
     """The objects and stuff of a view, each once."""
-    keys = np.uint64(view.rank << KEY_BITS) | np.arange(len(view.fused), dtype=np.uint64)
+    keys = view.keys(np.arange(len(view.fused)))
     stuff = np.array([kind in views.rules.stuff for kind in view.fused.classes.tolist()], bool)
     numbers = np.where(stuff, -1 - view.fused.classes, objects.numbers_of(keys))
     for number in np.unique(numbers[numbers != 0]).tolist():

@@ -14,6 +14,10 @@ ENOUGH = 3
 """Contacts from which two things count as touching."""
 
 
+SMALL, OFTEN = 32**2, 4
+"""Cells below which a thing is taken for one with its neighbour more often than for two, and how much more often."""
+
+
 @dataclass(frozen=True, eq=False)
 class Contacts:
     """The m contacts between c pairs of touching things of one tile, and the votes on each pair.
@@ -59,10 +63,14 @@ class Contacts:
     def _sums(self, pair: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.bincount(pair, values, minlength=len(self.first)).astype(np.int64)
 
-    @property
-    def apart(self) -> NDArray[np.bool_]:
-        """Which pairs are two objects: where nobody else could look, the own tile decides."""
-        split: NDArray[np.bool_] = (self.merge == 0) | (self.split >= self.merge)
+    def apart(self, areas: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which pairs are two objects: where nobody else could look, the own tile decides.
+
+        Args:
+            areas: (n,) cells of each of the tile's things.
+        """
+        small = np.minimum(areas[self.first], areas[self.second]) < SMALL
+        split: NDArray[np.bool_] = (self.merge == 0) | (self.split * np.where(small, OFTEN, 1) >= self.merge)
         return split
 
 

@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.stitch.contacts import touching
+from pipeline.stitch.lumps import lumps_between
 from pipeline.stitch.queries import SURE
+from pipeline.stitch.strips import Strip, sums
 from pipeline.stitch.views import View, Views
-from pipeline.tiling import Tile, Window
-
-KEY_BITS = 16
-"""A segment's key is its tile's rank, and its number in the tile in so many low bits."""
+from pipeline.tiling import Tile
 
 LIKE = 1_000_000
 """The integer that stands for a likeness of 1."""
@@ -75,6 +74,12 @@ class Conflicts(NamedTuple):
     second: NDArray[np.uint64]
 
 
+class Lumps(NamedTuple):
+    """Segments that are two objects for a tile that sees all of them: keys (l,), in any order, some more than once."""
+
+    keys: NDArray[np.uint64]
+
+
 @dataclass(frozen=True, eq=False)
 class Links:
     """All that is known of the segments of some tiles."""
@@ -82,15 +87,18 @@ class Links:
     segments: Segments
     pairs: Pairs
     conflicts: Conflicts
+    lumps: Lumps
 
 
 def link(views: Views, tiles: list[Tile]) -> Links:
     """Link the segments of tiles to those of their neighbours of higher rank, wherever these belong."""
     present = [view for tile in tiles if (view := views(tile)) is not None]
+    borders = [borders_of(views, view) for view in present]
     return Links(
         joined(Segments, [segments_of(views, view) for view in present]),
         joined(Pairs, [pairs for view in present for pairs in _pairs_of(views, view)]),
-        joined(Conflicts, [conflicts_of(views, view) for view in present]),
+        joined(Conflicts, [conflicts for conflicts, _ in borders]),
+        joined(Lumps, [lumps for _, lumps in borders]),
     )
 
 
@@ -100,26 +108,17 @@ def segments_of(views: Views, view: View) -> Segments:
     chosen = np.flatnonzero(np.isin(np.arange(len(fused)), view.things))
     at = view.things.ravel()
     inside, flat = at >= 0, shares.ravel()
-    sums = [_sums(at[inside], part[inside], len(fused)) for part in (flat, flat**2)]
+    totals = [sums(at[inside], part[inside], len(fused)) for part in (flat, flat**2)]
     top = np.argsort(-fused.class_probs[chosen], axis=1, kind="stable")[:, :TOP]
     probs = np.rint(np.take_along_axis(fused.class_probs[chosen], top, 1) * SURE).astype(np.int64)
     spare = [(0, 0), (0, TOP - top.shape[1])]
     return Segments(
-        _keys(view, chosen),
+        view.keys(chosen),
         fused.scores[chosen],
         fused.areas[chosen],
         *(np.pad(part, spare) for part in (top, probs)),
-        *(part[chosen] for part in sums),
+        *(part[chosen] for part in totals),
     )
-
-
-def _sums(at: NDArray[np.integer], values: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    """Sums of values by place, (length,); floats are exact up to 2^53, and a tile's sums stay far below."""
-    return np.bincount(at, values, minlength=length).astype(np.int64)
-
-
-def _keys(view: View, segments: NDArray[np.integer]) -> NDArray[np.uint64]:
-    return np.uint64(view.rank << KEY_BITS) | segments.astype(np.uint64)
 
 
 def _pairs_of(views: Views, view: View) -> Iterator[Pairs]:
@@ -136,47 +135,15 @@ def pairs_between(view: View, other: View, shares: NDArray[np.int64], others: ND
     a segment that lies in the other one, a part of the share that does. Different classes make it less. Where tiles
     only touch, the strip is the line of cells on either side.
     """
-    (here, there), touch = _common(view.window, other.window)
-    mine, theirs = view.things[here].ravel(), other.things[there].ravel()
-    size = len(view.fused) + 1, len(other.fused) + 1
-    cells = (mine + 1) * np.int64(size[1]) + theirs + 1
-    table = _table(cells, np.minimum(view.weights[here], other.weights[there]), size)
+    strip = Strip.of(view, other)
+    here, there = strip.here, strip.there
+    table = strip.table(np.minimum(view.weights[here], other.weights[there]))
     first, second = np.nonzero(table[1:, 1:])
     alike = view.fused.classes[first] == other.fused.classes[second]
     likeness = _likeness(table, first, second) * _agreement(view, other, first, second)
     codes = np.rint(LIKE * likeness).astype(np.int64)
-    shared = np.zeros(size, np.int64) if touch else _table(cells, shares[here] * others[there], size)
-    return Pairs(_keys(view, first), _keys(other, second), codes, alike, shared[1:, 1:][first, second])
-
-
-def _table(cells: NDArray[np.int64], weights: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.int64]:
-    """Weights summed by pair of segments; the first row and column are the cells of no thing."""
-    return _sums(cells, weights.ravel(), size[0] * size[1]).reshape(size)
-
-
-def _common(window: Window, other: Window) -> tuple[tuple[tuple[slice, slice], tuple[slice, slice]], bool]:
-    """The cells that two windows share, in each one's own rows and columns; else those along which they touch."""
-    rows = _along(window.row, window.bottom, other.row, other.bottom)
-    cols = _along(window.col, window.right, other.col, other.right)
-    if rows.touch and cols.touch:  # a corner proves nothing
-        return ((slice(0), slice(0)), (slice(0), slice(0))), True
-    return ((rows.first, cols.first), (rows.second, cols.second)), rows.touch or cols.touch
-
-
-class _Strip(NamedTuple):
-    first: slice
-    second: slice
-    touch: bool
-
-
-def _along(start: int, stop: int, other_start: int, other_stop: int) -> _Strip:
-    """What two ranges share, counted from each one's start; of ranges that touch, the cells on either side."""
-    low, high = max(start, other_start), min(stop, other_stop)
-    touch = low == high
-    if touch:
-        last, first = slice(-1, None), slice(0, 1)
-        return _Strip(last, first, True) if stop == other_start else _Strip(first, last, True)
-    return _Strip(slice(low - start, high - start), slice(low - other_start, high - other_start), False)
+    shared = np.zeros_like(table) if strip.touch else strip.table(shares[here] * others[there])
+    return Pairs(view.keys(first), other.keys(second), codes, alike, shared[1:, 1:][first, second])
 
 
 def _likeness(table: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -200,12 +167,15 @@ def _agreement(view: View, other: View, first: NDArray[np.int64], second: NDArra
     return np.asarray(np.maximum(cosines, OTHER_CLASS))
 
 
-def conflicts_of(views: Views, view: View) -> Conflicts:
-    """The touching things of one view that no better placed tile takes for one object."""
-    contacts = touching(view.things)
-    for other in views.neighbours(view):
+def borders_of(views: Views, view: View) -> tuple[Conflicts, Lumps]:
+    """The touching things of one view that no better placed tile takes for one object; and what does so wrongly."""
+    contacts, neighbours = touching(view.things), views.neighbours(view)
+    for other in neighbours:
         contacts.vote(view, other)
-    return Conflicts(_keys(view, contacts.first[contacts.apart]), _keys(view, contacts.second[contacts.apart]))
+    apart = contacts.apart(view.fused.areas)
+    first, second = contacts.first[apart], contacts.second[apart]
+    lumps = [lumps_between(view, other, first, second) for other in neighbours]
+    return Conflicts(view.keys(first), view.keys(second)), Lumps(np.concatenate([NO_KEYS, *lumps]))
 
 
 NO_KEYS, NO_NUMBERS, NO_TOP = np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros((0, TOP), np.int64)
@@ -213,9 +183,10 @@ EMPTY: dict[type, tuple[NDArray[Any], ...]] = {
     Segments: (NO_KEYS, NO_NUMBERS, NO_NUMBERS, NO_TOP, NO_TOP, NO_NUMBERS, NO_NUMBERS),
     Pairs: (NO_KEYS, NO_KEYS, NO_NUMBERS, np.zeros(0, bool), NO_NUMBERS),
     Conflicts: (NO_KEYS, NO_KEYS),
+    Lumps: (NO_KEYS,),
 }
 
-Table = TypeVar("Table", Segments, Pairs, Conflicts)
+Table = TypeVar("Table", Segments, Pairs, Conflicts, Lumps)
 
 
 def joined(kind: type[Table], tables: Sequence[Table]) -> Table:

@@ -56,12 +56,14 @@ def resolve(links: Links, rules: Rules, cell: int) -> Objects:
     count = len(segments.keys)
     strong = pairs.likeness >= np.where(pairs.alike, rules.merge_threshold, OTHER_CLASS_NEEDS) * LIKE
     edges = _edges(segments, pairs)
+    lumps = np.isin(segments.keys, links.lumps.keys)
+    strong &= ~(lumps[edges.first] | lumps[edges.second])
     order = np.lexsort((edges.second, edges.first, -pairs.likeness))
     order = order[strong[order]]
     first, _ = cluster(count, Edges(edges.first[order], edges.second[order]), _edges(segments, apart))
     roots, cluster_of = np.unique(first, return_inverse=True)
-    facts = _facts(segments, pairs, edges, cluster_of, len(roots))
-    kept = (facts.votes >= VOTE * SURE) & (facts.areas * cell >= rules.min_area * UNIT)
+    facts = _facts(segments, pairs, edges, lumps, cluster_of, len(roots))
+    kept = ~lumps[roots] & (facts.votes >= VOTE * SURE) & (facts.areas * cell >= rules.min_area * UNIT)
     numbers = np.where(kept, np.cumsum(kept), 0)[cluster_of]
     return Objects(facts.classes[kept], facts.scores[kept], facts.votes[kept], segments.keys, numbers)
 
@@ -88,7 +90,16 @@ class _Facts(NamedTuple):
     areas: NDArray[np.int64]
 
 
-def _facts(segments: Segments, pairs: Pairs, edges: Edges, cluster_of: NDArray[np.int64], count: int) -> _Facts:
+def _facts(
+    segments: Segments,
+    pairs: Pairs,
+    edges: Edges,
+    lumps: NDArray[np.bool_],
+    cluster_of: NDArray[np.int64],
+    count: int,
+) -> _Facts:
+    """What segments and pairs say of clusters; a lump's tile has seen, in part, each object that it holds."""
+
     def summed(values: NDArray[np.int64]) -> NDArray[np.int64]:
         return _sums(cluster_of, values, count)
 
@@ -96,6 +107,9 @@ def _facts(segments: Segments, pairs: Pairs, edges: Edges, cluster_of: NDArray[n
     scores = _quotient(summed(segments.shares * segments.scores), areas)
     inside = cluster_of[edges.first] == cluster_of[edges.second]
     agreed = summed(segments.own) + 2 * _sums(cluster_of[edges.first[inside]], pairs.shared[inside], count)
+    for ends, others in ((edges.first, edges.second), (edges.second, edges.first)):
+        seen = lumps[others]
+        agreed += _sums(cluster_of[ends[seen]], pairs.shared[seen], count)
     votes = np.minimum(SURE, _quotient(agreed * SURE, areas * UNIT))
     return _Facts(_classes(segments, cluster_of, count), scores, votes, areas)
 

@@ -14,6 +14,9 @@ from pipeline.stitch.queries import QueryReader, Rules, TileQueries
 from pipeline.stitch.window import UNIT, tile_weights
 from pipeline.tiling import Tile, TilePlan, Window
 
+KEY_BITS = 16
+"""A segment's key is its tile's rank, and its number in the tile in so many low bits."""
+
 REMEMBERED = 160
 """Tiles that are kept: those of a tile block of 8 x 8 with all their neighbours, and some more."""
 
@@ -56,6 +59,10 @@ class View:
     def rank(self) -> int:
         """Of the tile."""
         return self.tile.rank
+
+    def keys(self, segments: NDArray[np.integer]) -> NDArray[np.uint64]:
+        """The keys of some segments: unlike those of all other tiles."""
+        return np.uint64(self.rank << KEY_BITS) | segments.astype(np.uint64)
 
 
 class Views:

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.bench.stitching.scene import Truth
-from pipeline.stitch.links import KEY_BITS, LIKE, NO_KEYS, Conflicts, Links, Pairs, link
+from pipeline.stitch.links import LIKE, NO_KEYS, Conflicts, Links, Pairs, link
 from pipeline.stitch.objects import resolve
 from pipeline.stitch.paint import paint
 from pipeline.stitch.queries import QueryReader, Rules
@@ -34,8 +34,7 @@ def _shown(view: View, truth: Truth) -> tuple[NDArray[np.uint64], NDArray[np.int
     count = len(truth) + 1
     cells = np.bincount((things[things >= 0] * np.int64(count) + ids[things >= 0]), minlength=len(view.fused) * count)
     table = cells.reshape(len(view.fused), count)[:, 1:]
-    keys = np.uint64(view.rank << KEY_BITS) | np.arange(len(view.fused), dtype=np.uint64)
-    return keys, np.where(table.any(1), table.argmax(1) + 1, 0)
+    return view.keys(np.arange(len(view.fused))), np.where(table.any(1), table.argmax(1) + 1, 0)
 
 
 def _told(links: Links, keys: NDArray[np.uint64], objects: NDArray[np.int64]) -> Links:
@@ -44,7 +43,7 @@ def _told(links: Links, keys: NDArray[np.uint64], objects: NDArray[np.int64]) ->
     likeness = np.where((first == second) & (first > 0), LIKE, 0)
     chain = _chain(links.segments.keys, objects[np.searchsorted(keys, links.segments.keys)])
     pairs = (np.concatenate(ends) for ends in zip(links.pairs._replace(likeness=likeness), chain, strict=True))
-    return Links(links.segments, Pairs(*pairs), Conflicts(NO_KEYS, NO_KEYS))
+    return Links(links.segments, Pairs(*pairs), Conflicts(NO_KEYS, NO_KEYS), links.lumps)
 
 
 def _chain(keys: NDArray[np.uint64], objects: NDArray[np.int64]) -> Pairs:

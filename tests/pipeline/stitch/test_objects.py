@@ -90,6 +90,31 @@ def test_one_tile_that_takes_two_houses_for_one_is_overruled(tile, tell, plan_of
     assert len(np.unique(found)) - 1 == 20
 
 
+def test_a_mask_over_two_houses_that_another_tile_sees_whole_leaves_no_trace(tell, plan_of, numbered):
+    """Not even where the tile that errs sees them more centrally; every border that two tiles see."""
+    truth = terrace()
+    plan = plan_of(truth.shape, 48)
+    usual, borders = tell(truth), 0
+    for tile, other in pairwise(plan.covering(plan.raster)):
+        strip = tile.window.intersect(other.window)
+        for left in np.unique(truth[30, strip.col + 9 : strip.right - 18])[1:]:
+            merged = tell(np.where(truth == left + 1, left, truth))
+            found = stitched(plan, lambda some: merged(some) if some.rank == tile.rank else usual(some), Rules())  # noqa: B023
+            np.testing.assert_array_equal(numbered(found), numbered(truth))
+            borders += 1
+    assert borders > 10
+
+
+def test_a_mask_over_two_houses_and_more_beyond_the_other_tile_stays(tell, plan_of):
+    """Where the tile that sees two does not see all of the mask: what lies beyond is not lost."""
+    truth = terrace(6)
+    plan = plan_of(truth.shape, 32)
+    last = plan.covering(plan.raster)[0].window.right
+    one = tell(np.where(truth > 0, 1, 0))
+    found = stitched(plan, lambda some: one(some) if some.rank == 1 else tell(truth)(some), Rules())
+    assert (found[30, last : last + 8] > 0).all()
+
+
 def scattered(side=300, count=90, seed=0):
     """Rectangles, later ones over earlier ones; what one leaves of another in two places is two."""
     rng, truth = np.random.default_rng(seed), np.zeros((side, side), np.int64)
