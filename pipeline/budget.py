@@ -19,7 +19,9 @@ from pipeline.devices import choose_device
 from pipeline.errors import UsageError
 from pipeline.source import CACHE_BYTES
 from pipeline.spec import RunSpec
+from pipeline.stitch.sieve import margin
 from pipeline.stitch.views import REMEMBERED
+from pipeline.tiling import Window
 
 MIB = 2**20
 
@@ -49,6 +51,9 @@ MASKS = 8
 
 TAKEN, SEGMENT = 3, 1000
 """One in so many queries is a segment in a crowded tile; bytes of one with its links."""
+
+SIEVED = 64
+"""Bytes of a pixel whose second best is known too, while parts are sought."""
 
 DISK_MARGIN = 0.1
 """Part of the estimate by which compressed records may pass it."""
@@ -140,13 +145,24 @@ def _forward(spec: RunSpec) -> int:
 
 def _render(spec: RunSpec) -> int:
     """One output block: blended scores and their rims, its labels, and the validity that it reads."""
-    side = min(spec.block_side, max(spec.plan.shape))
-    cells = (side // spec.model.stride + 2) ** 2
+    window = _window(spec)
+    cells = (window.height // spec.model.stride + 2) * (window.width // spec.model.stride + 2)
     valid = spec.tile_block**2 * spec.plan.rows.stride * spec.plan.cols.stride
     # The reference's order goes by strips and keeps all tiles of the block decoded; the lattice's takes one at a time.
-    decoded = 1 if spec.kind == "scores" else len(spec.plan.covering(spec.output_blocks[0].window))
+    decoded = 1 if spec.kind == "scores" else len(spec.plan.covering(window))
     tile = 2 * spec.record_layout.tile_bytes * decoded
-    return cells * (spec.model.num_classes * 4 + 16) + side * side * 8 + valid + tile
+    pixels = window.height * window.width * (8 + _sieving(spec))
+    return cells * (spec.model.num_classes * 4 + 16) + pixels + valid + tile
+
+
+def _window(spec: RunSpec) -> Window:
+    """The largest output block, with what the sieve sees around it."""
+    side = spec.block_side + 2 * margin(spec.sieve)
+    return Window(0, 0, side, side).intersect(spec.plan.raster)
+
+
+def _sieving(spec: RunSpec) -> int:
+    return SIEVED if spec.sieve else 0
 
 
 def _link(spec: RunSpec) -> int:
@@ -157,9 +173,10 @@ def _link(spec: RunSpec) -> int:
 
 def _paint(spec: RunSpec) -> int:
     """One output block: its tiles, its pixels while objects are added to them, and the arrays made of these."""
-    side = min(spec.block_side, max(spec.plan.shape))
-    tiles = min(len(spec.plan.covering(spec.output_blocks[0].window)), REMEMBERED)
-    return tiles * _view(spec) + 3 * spec.record_layout.tile_bytes + side * side * 48
+    window = _window(spec)
+    tiles = min(len(spec.plan.covering(window)), REMEMBERED)
+    pixels = window.height * window.width * (48 + _sieving(spec))
+    return tiles * _view(spec) + 3 * spec.record_layout.tile_bytes + pixels
 
 
 def _view(spec: RunSpec) -> int:

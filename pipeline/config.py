@@ -87,6 +87,7 @@ class RunConfig:
         mask_threshold: Probability from which a pixel is in a mask; None: the card's.
         merge_threshold: Likeness from which the segments of two tiles are one object.
         min_area: Objects of fewer pixels are dropped.
+        sieve: Parts of a class or an object of fewer pixels take the second best of each pixel; 0: none does.
         zarr_format: Of the mosaic.
         chunk: Pixels a side of its chunks.
         device: `auto`, `cpu`, `cuda`, `cuda:1`.
@@ -122,6 +123,7 @@ class RunConfig:
     mask_threshold: float | None = None
     merge_threshold: float = 0.3
     min_area: int = 0
+    sieve: int = 0
     zarr_format: Literal[2, 3] = 2
     chunk: int = 1024
     device: Device = "auto"
@@ -143,8 +145,10 @@ class RunConfig:
         self._check_cluster()
 
     def _check_numbers(self) -> None:
-        for name, lowest in (("tile_block", 1), ("chunk", 16), ("readers", 1), ("workers", 0), ("min_area", 0)):
+        for name, lowest in (("tile_block", 1), ("chunk", 16), ("readers", 1), ("workers", 0)):
             _at_least(name, getattr(self, name), lowest)
+        for name in ("min_area", "sieve"):
+            _at_least(name, getattr(self, name), 0)
         for name in ("batch_size", "subdataset", "max_memory"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)

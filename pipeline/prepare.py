@@ -68,6 +68,7 @@ def prepare(source: str, output: Path, config: RunConfig) -> RunSpec:
         **_thresholds(config, task, info.card),
         merge_threshold=config.merge_threshold,
         min_area=config.min_area,
+        sieve=config.sieve,
         zarr_format=config.zarr_format,
         chunk=config.chunk,
         store="store",

@@ -21,9 +21,13 @@ from pipeline.stitch.exact import exact
 from pipeline.stitch.label import Labels, accept, crop, label
 from pipeline.stitch.objects import Objects
 from pipeline.stitch.paint import Painted, paint
+from pipeline.stitch.sieve import small_parts, surroundings
 from pipeline.stitch.views import Views
 from pipeline.store import Store
-from pipeline.tiling import OutputBlock, Tile
+from pipeline.tiling import OutputBlock, Tile, Window
+
+Arrays = dict[str, NDArray[Any]]
+"""Pixels of a window, by array of the mosaic."""
 
 
 @dataclass
@@ -46,30 +50,46 @@ class RenderWorker:
 
     def run(self, block: OutputBlock) -> tuple[BlockRecord, list[Path]]:
         """Render one block; its record, and the files that hold it."""
-        clock = Clock()
+        clock, spec = Clock(), self.spec
+        window = surroundings(block.window, spec.sieve, spec.plan.raster)
         with clock("read"):
-            valid = self.store.valid(block.window)
-        arrays, files = self._arrays(block, valid, clock)
-        if read_spec(self.folder).render_fingerprint != self.spec.render_fingerprint:
+            valid = self.store.valid(window)
+        ranked = self._objects(window, valid, clock) if spec.objects else self._labels(window, valid, clock)
+        with clock("sieve"):
+            arrays = {name: values[block.window.within(window)] for name, values in self._sieved(ranked).items()}
+        if read_spec(self.folder).render_fingerprint != spec.render_fingerprint:
             raise RunError(f"{self.folder}: begun anew with other options; this task is of the old run")
         with clock("write"):
-            self.mosaic.write(block.window, level=0, **arrays)
-            files += [path for path in self.mosaic.objects(block.window) if path.exists()]
+            files = self._write(block, arrays)
         pixels = block.window.height * block.window.width
-        record = BlockRecord(block.name, "render", self.spec.render_fingerprint, pixels, seconds=clock.rounded())
-        return record, files
+        return BlockRecord(block.name, "render", spec.render_fingerprint, pixels, seconds=clock.rounded()), files
 
-    def _arrays(
-        self, block: OutputBlock, valid: NDArray[np.bool_], clock: Clock
-    ) -> tuple[dict[str, NDArray[Any]], list[Path]]:
-        """The block's pixels by array, and the files that were written about it."""
+    def _write(self, block: OutputBlock, arrays: Arrays) -> list[Path]:
+        """Write the block's pixels, and where its objects lie; the files."""
+        self.mosaic.write(block.window, level=0, **arrays)
+        files = [path for path in self.mosaic.objects(block.window) if path.exists()]
         if not self.spec.objects:
-            return self._labels(block, valid, clock)._asdict(), []
+            return files
+        extents = measure(arrays["instances"], block.window.row, block.window.col)
+        return [*files, save_extents(self.folder, block, extents)]
+
+    def _sieved(self, ranked: list[Arrays]) -> Arrays:
+        """The best of each pixel, and the second best in small parts."""
+        best, *others = ranked
+        for second in others:
+            small = small_parts(segments(best, self.spec.codes), self.spec.sieve)
+            best = {name: np.where(small, second[name], values) for name, values in best.items()}
+        return best
+
+    @property
+    def _places(self) -> int:
+        """How many of the best of each pixel must be known."""
+        return 2 if self.spec.sieve else 1
+
+    def _objects(self, window: Window, valid: NDArray[np.bool_], clock: Clock) -> list[Arrays]:
         with clock("paint"):
-            painted = paint(self.views, self.objects, block.window, self.spec.mask_threshold)
-            arrays = object_arrays(painted, self.objects.classes, valid, self.spec.codes)
-            extents = measure(arrays["instances"], block.window.row, block.window.col)
-        return arrays, [save_extents(self.folder, block, extents)]
+            ranked = paint(self.views, self.objects, window, self.spec.mask_threshold, self._places)
+            return [object_arrays(painted, self.objects.classes, valid, self.spec.codes) for painted in ranked]
 
     @cached_property
     def views(self) -> Views:
@@ -81,25 +101,28 @@ class RenderWorker:
         """What their segments belong to."""
         return read_objects(self.folder)
 
-    def _labels(self, block: OutputBlock, valid: NDArray[np.bool_], clock: Clock) -> Labels:
-        spec, stride = self.spec, self.spec.model.stride
+    def _labels(self, window: Window, valid: NDArray[np.bool_], clock: Clock) -> list[Arrays]:
+        spec = self.spec
+        stride = 1 if spec.kind == "exact" else spec.model.stride
+        accepted = (accept(labels, spec.score_threshold, spec.codes) for labels in self._ranked(window, clock))
+        return [crop(labels, window, stride, valid, spec.codes)._asdict() for labels in accepted]
+
+    def _ranked(self, window: Window, clock: Clock) -> list[Labels]:
+        """The classes of a window's pixels, or of those of the cells that it touches, best first."""
+        spec, classes = self.spec, self.spec.model.num_classes
         if spec.kind == "exact":
             with clock("stitch"):
-                labels = exact(spec.plan, block.window, spec.model.num_classes, ExactReader(self.store), spec.codes)
-                return crop(accept(labels, spec.score_threshold, spec.codes), block.window, 1, valid, spec.codes)
+                return exact(spec.plan, window, classes, ExactReader(self.store), spec.codes, self._places)
         with clock("blend"):
-            blended = blend(spec.plan, block.window, stride, spec.model.num_classes, self._scores)
+            blended = blend(spec.plan, window, spec.model.stride, classes, self._scores)
         with clock("label"):
-            labels = accept(label(blended, stride, spec.codes), spec.score_threshold, spec.codes)
-            return crop(labels, block.window, stride, valid, spec.codes)
+            return label(blended, spec.model.stride, spec.codes, self._places)
 
     def _scores(self, tile: Tile) -> NDArray[Any] | None:
         return self.store.read("scores", tile)
 
 
-def object_arrays(
-    painted: Painted, kinds: NDArray[np.int64], valid: NDArray[np.bool_], codes: Codes
-) -> dict[str, NDArray[Any]]:
+def object_arrays(painted: Painted, kinds: NDArray[np.int64], valid: NDArray[np.bool_], codes: Codes) -> Arrays:
     """The mosaic's arrays of a window: classes, instances and confidence, in its codes.
 
     Args:
@@ -117,6 +140,14 @@ def object_arrays(
         "confidence": np.where(valid, confidence, NO_CONFIDENCE).astype(np.uint8),
         "instances": numbers.clip(min=NO_INSTANCE).astype(np.uint32),
     }
+
+
+def segments(arrays: Arrays, codes: Codes) -> NDArray[np.int64]:
+    """What each pixel of a mosaic's arrays belongs to: things from 1, classes c as -1 - c, 0 where it is nothing."""
+    classes = arrays["classes"].astype(np.int64)
+    kinds = np.where(classes < codes.unlabelled, -1 - classes, 0)
+    ids = arrays.get("instances")
+    return kinds if ids is None else np.where(ids != NO_INSTANCE, ids, kinds)
 
 
 class ExactReader:

@@ -31,6 +31,9 @@ FUSING = "score_threshold", "overlap_threshold", "mask_threshold"
 JOINING = "merge_threshold", "min_area"
 """What the objects depend on besides."""
 
+PAINTING = ("sieve",)
+"""What the pixels depend on besides, of any task."""
+
 
 @dataclass(frozen=True)
 class ModelFacts:
@@ -93,6 +96,7 @@ class RunSpec:
         mask_threshold: Likewise.
         merge_threshold: Likewise.
         min_area: Likewise.
+        sieve: Pixels below which a part of a class or an object takes the second best of each pixel; 0: none does.
     """
 
     output: str
@@ -116,6 +120,7 @@ class RunSpec:
     mask_threshold: float = 0.5
     merge_threshold: float = 0.3
     min_area: int = 0
+    sieve: int = 0
 
     @property
     def objects(self) -> bool:
@@ -126,8 +131,7 @@ class RunSpec:
     def rules(self) -> Rules:
         """How queries become objects."""
         stuff = set(range(self.model.num_classes)) - set(self.model.things) if self.task == "panoptic" else ()
-        named = {name: getattr(self, name) for name in (*FUSING, *JOINING)}
-        return Rules(**named, stuff=frozenset(stuff), outlined=self.task == "instance")
+        return Rules(**self._options(*FUSING, *JOINING), stuff=frozenset(stuff), outlined=self.task == "instance")
 
     @cached_property
     def plan(self) -> TilePlan:
@@ -164,14 +168,17 @@ class RunSpec:
         """What one fingerprint is made of, by the option that a user would change."""
         if stage == "infer":
             names = ("tile_size", "tile_block", "kind", "precision", "task", "tta")
-            options = {name: getattr(self, name) for name in names} | {"overlap": self.plan.overlap}
+            options = self._options(*names) | {"overlap": self.plan.overlap}
             # Where a model lies and how its folder is called decides nothing.
             model = {"model": self.model.sha256}
             area = {"aoi": self.aoi and self.aoi.digest}
             return self.raster.identity() | model | options | area | {"scale": self.scaling.to_json()}
         if stage == "stitch":
-            return {name: getattr(self, name) for name in ((*FUSING, *JOINING) if self.objects else FUSING[:1])}
+            return self._options(*((*FUSING, *JOINING) if self.objects else FUSING[:1]), *PAINTING)
         return {"zarr_format": self.zarr_format, "chunk": self.chunk}
+
+    def _options(self, *names: str) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in names}
 
     def fingerprint(self, *stages: Stage) -> str:
         """A short hash of the facts of some stages."""
@@ -185,12 +192,12 @@ class RunSpec:
     @property
     def link_fingerprint(self) -> str:
         """Of everything that the segments of tiles, and the links between them, depend on."""
-        return _hash([self.facts("infer"), {name: getattr(self, name) for name in FUSING}])
+        return _hash([self.facts("infer"), self._options(*FUSING)])
 
     @property
     def resolve_fingerprint(self) -> str:
         """Of everything that the objects depend on."""
-        return self.fingerprint("infer", "stitch")
+        return _hash([self.facts("infer"), self._options(*FUSING, *JOINING)])
 
     @property
     def render_fingerprint(self) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.codes import Codes
-from pipeline.stitch.label import CONFIDENCE_UNIT, Labels
+from pipeline.stitch.label import CONFIDENCE_UNIT, Labels, insert
 from pipeline.stitch.window import UNIT, tile_weights
 from pipeline.tiling import Tile, TilePlan, Window
 
@@ -21,15 +21,17 @@ StripReader = Callable[[Tile, slice], NDArray[np.float32] | None]
 """Gives the class scores of some pixel rows of a tile, (rows, W, K), or None for a tile that is all nodata."""
 
 
-def exact(plan: TilePlan, window: Window, num_classes: int, read: StripReader, codes: Codes) -> Labels:
-    """The best class of every pixel of the window, from scores blended at full resolution."""
-    classes = np.empty((window.height, window.width), codes.dtype)
+def exact(
+    plan: TilePlan, window: Window, num_classes: int, read: StripReader, codes: Codes, places: int = 1
+) -> list[Labels]:
+    """The best class of every pixel of the window, and so many places in all, from scores of full resolution."""
+    classes = np.empty((places, window.height, window.width), codes.dtype)
     confidence = np.empty(classes.shape, np.uint8)
     for top in range(0, window.height, STRIP):
         rows = slice(top, min(top + STRIP, window.height))
         strip = Window(window.row + top, window.col, rows.stop - top, window.width)
-        classes[rows], confidence[rows] = _best(*_blend(plan, strip, num_classes, read), codes)
-    return Labels(classes, confidence)
+        classes[:, rows], confidence[:, rows] = _best(*_blend(plan, strip, num_classes, read), codes, places)
+    return [Labels(classes[place], confidence[place]) for place in range(places)]
 
 
 def _blend(
@@ -50,9 +52,11 @@ def _blend(
 
 
 def _best(
-    sums: NDArray[np.float32], weights: NDArray[np.float32], codes: Codes
+    sums: NDArray[np.float32], weights: NDArray[np.float32], codes: Codes, places: int
 ) -> tuple[NDArray[np.unsignedinteger], NDArray[np.uint8]]:
-    best = sums.max(-1)
-    classes = np.where(best > 0, sums.argmax(-1), codes.unlabelled).astype(codes.dtype)
+    best = np.zeros((places, *weights.shape), np.float32)
+    classes = np.full(best.shape, codes.unlabelled, codes.dtype)
+    for kind in range(sums.shape[-1]):
+        insert(best, classes, sums[..., kind], kind)
     whole = np.maximum(np.maximum(sums.sum(-1), weights), np.finfo(np.float32).tiny)
     return classes, np.rint(CONFIDENCE_UNIT * best / whole).astype(np.uint8)

@@ -1,7 +1,7 @@
 """Blended scores enlarged to pixels: the best class and how sure it is."""
 
 from itertools import product
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,31 +49,29 @@ def _enlarge_rows(plane: NDArray[Integer], stride: int) -> NDArray[Integer]:
     return rows.reshape(-1, plane.shape[1])
 
 
-def label(blended: Blended, stride: int, codes: Codes) -> Labels:
-    """The best class of every pixel of the window's cells, (h·stride, w·stride); ties go to the lower class.
+def label(blended: Blended, stride: int, codes: Codes, places: int = 1) -> list[Labels]:
+    """The best class of every pixel of the window's cells, (h·stride, w·stride), and so many places in all.
 
-    Confidence is best / max(1, sum over classes). Where no class has any score, the pixel is unlabelled.
+    Ties go to the lower class. Confidence is score / max(1, sum over classes). Where no class that is left has any
+    score, the pixel is unlabelled.
     """
     height, width = (size - 2 for size in blended.known.shape)
-    classes = np.full((height * stride, width * stride), codes.unlabelled, codes.dtype)
+    classes = np.full((places, height * stride, width * stride), codes.unlabelled, codes.dtype)
     confidence = np.zeros(classes.shape, np.uint8)
     for row, col in product(range(0, height, SIDE), range(0, width, SIDE)):
         rows, cols = slice(row, min(row + SIDE, height) + 2), slice(col, min(col + SIDE, width) + 2)
         part = Blended(blended.scores[:, rows, cols], blended.known[rows, cols])
         place = (slice(row * stride, (rows.stop - 2) * stride), slice(col * stride, (cols.stop - 2) * stride))
-        _label_part(part, stride, classes[place], confidence[place])
-    return Labels(classes, confidence)
+        _label_part(part, stride, classes[:, *place], confidence[:, *place])
+    return [Labels(classes[place], confidence[place]) for place in range(places)]
 
 
 def _label_part(
     part: Blended, stride: int, classes: NDArray[np.unsignedinteger], confidence: NDArray[np.uint8]
 ) -> None:
     best = np.zeros(classes.shape, part.scores.dtype)
-    for index in candidates(part.scores):
-        score = enlarge(part.scores[index], stride)
-        better = score > best
-        classes[better] = index
-        np.copyto(best, score, where=better)
+    for index in candidates(part.scores, len(classes)).tolist():
+        insert(best, classes, enlarge(part.scores[index], stride), index)
     whole = np.maximum(
         enlarge(part.known, stride).astype(np.uint64) * (SCORE_UNIT * FINE),
         enlarge(part.scores.sum(0, dtype=np.uint64), stride),
@@ -81,15 +79,25 @@ def _label_part(
     confidence[:] = np.rint(best * np.float64(CONFIDENCE_UNIT) / np.maximum(whole, 1))
 
 
-def candidates(scores: NDArray[np.unsignedinteger]) -> NDArray[np.intp]:
-    """The classes that can win somewhere between these cells, ascending; scores are (K, h, w).
+def insert(best: NDArray[Any], kinds: NDArray[Any], values: NDArray[Any], kind: Any) -> None:
+    """Put values (h, w) of a kind among the best so far (places, h, w), behind those that are as good."""
+    for place in reversed(range(len(best))):
+        better = values > best[place]
+        for ranked, new in ((best, values), (kinds, kind)):
+            if place + 1 < len(best):
+                np.copyto(ranked[place + 1], ranked[place], where=better)
+            np.copyto(ranked[place], new, where=better)
 
-    A pixel's score is a convex combination of its cells' scores. So a class that is below the strongest one in every
-    cell is below it in every pixel, and needs no enlarging.
+
+def candidates(scores: NDArray[np.unsignedinteger], places: int = 1) -> NDArray[np.intp]:
+    """The classes that can come in so many first places somewhere between these cells, ascending; scores (K, h, w).
+
+    A pixel's score is a convex combination of its cells' scores. So a class that is below others in every cell is
+    below them in every pixel; and if these are as many as there are places, it needs no enlarging.
     """
     flat = scores.reshape(len(scores), -1)
-    strongest = flat[flat.sum(1, dtype=np.uint64).argmax()]
-    return np.flatnonzero((flat >= strongest).any(1) & flat.any(1))
+    strongest = flat[np.argsort(flat.sum(1, dtype=np.uint64))[-places:]]
+    return np.flatnonzero((flat >= strongest.min(0)).any(1) & flat.any(1))
 
 
 def crop(labels: Labels, window: Window, stride: int, valid: NDArray[np.bool_], codes: Codes) -> Labels:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.stitch.blend import cells_of
 from pipeline.stitch.consensus import FINE_LOGIT, Consensus, consensuses
-from pipeline.stitch.label import enlarge
+from pipeline.stitch.label import enlarge, insert
 from pipeline.stitch.objects import Objects
 from pipeline.stitch.queries import SURE
 from pipeline.stitch.views import Views
@@ -36,14 +36,14 @@ class Painted(NamedTuple):
 
     Attributes:
         numbers: (H, W) int64: objects from 1, stuff classes c as -1 - c, 0 where nothing is accepted.
-        strengths: (H, W) float32, of the strongest, accepted or not, 0 to 1.
+        strengths: (H, W) float32, of the object in that place, accepted or not, 0 to 1.
     """
 
     numbers: NDArray[np.int64]
     strengths: NDArray[np.float32]
 
 
-def paint(views: Views, objects: Objects, window: Window, mask_threshold: float) -> Painted:
+def paint(views: Views, objects: Objects, window: Window, mask_threshold: float, places: int = 1) -> list[Painted]:
     """Paint a window of pixels. It depends on the tiles around it alone, not on how the mosaic is cut into windows.
 
     Args:
@@ -51,10 +51,11 @@ def paint(views: Views, objects: Objects, window: Window, mask_threshold: float)
         objects: what their segments belong to.
         window: of pixels.
         mask_threshold: mean mask probability from which a pixel is the strongest object's.
+        places: 1 for the strongest of each pixel, 2 for the second as well, and so on.
     """
     cells = cells_of(window, views.stride)
     hidden = hidden_objects(views, objects, cells)
-    canvas = _Canvas(cells, views.stride)
+    canvas = _Canvas(cells, views.stride, places)
     for consensus in consensuses(views, objects, views.around(cells, 1)):
         if consensus.number not in hidden:
             canvas.add(consensus, mask_threshold)
@@ -79,15 +80,16 @@ class _Canvas:
     Args:
         cells: on the global lattice.
         stride: pixels a side of a cell.
+        places: how many of the strongest of each pixel are kept.
     """
 
-    def __init__(self, cells: Window, stride: int) -> None:
+    def __init__(self, cells: Window, stride: int, places: int = 1) -> None:
         self.cells, self.stride = cells, stride
-        shape = cells.height * stride, cells.width * stride
+        shape = places, cells.height * stride, cells.width * stride
         self._numbers, self._best = np.zeros(shape, np.int64), np.zeros(shape)
 
     def add(self, consensus: Consensus, mask_threshold: float) -> int:
-        """Give an object the pixels where it is stronger than all before it; how many it claims."""
+        """Rank an object in each pixel, behind those before it that are as strong; how many pixels it claims."""
         common = consensus.cells.intersect(self.cells)
         if not common.height or not common.width:
             return 0
@@ -95,10 +97,8 @@ class _Canvas:
         strength = consensus.vote * self._enlarged(consensus, consensus.sureness, common) / SURE * probs
         strength[strength < NOTHING] = 0
         place = tuple(slice(part.start * self.stride, part.stop * self.stride) for part in common.within(self.cells))
-        better = strength > self._best[place]
         accepted = (probs >= mask_threshold) & (strength >= FAINT)
-        self._best[place][better] = strength[better]
-        self._numbers[place][better] = np.where(accepted, consensus.number, 0)[better]
+        insert(self._best[:, *place], self._numbers[:, *place], strength, np.where(accepted, consensus.number, 0))
         return int(np.count_nonzero(accepted))
 
     def _enlarged(self, consensus: Consensus, values: NDArray[np.int64], common: Window) -> NDArray[np.float64]:
@@ -109,11 +109,12 @@ class _Canvas:
 
     def counts(self) -> dict[int, int]:
         """How many pixels each object has."""
-        numbers, counts = np.unique(self._numbers, return_counts=True)
+        numbers, counts = np.unique(self._numbers[0], return_counts=True)
         return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
 
-    def painted(self, window: Window) -> Painted:
-        """The window's own pixels."""
+    def painted(self, window: Window) -> list[Painted]:
+        """The window's own pixels, by place."""
         row, col = window.row - self.cells.row * self.stride, window.col - self.cells.col * self.stride
         place = slice(row, row + window.height), slice(col, col + window.width)
-        return Painted(self._numbers[place], self._best[place].astype(np.float32))
+        ranked = zip(self._numbers, self._best, strict=True)
+        return [Painted(numbers[place], best[place].astype(np.float32)) for numbers, best in ranked]

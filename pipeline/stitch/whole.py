@@ -26,4 +26,4 @@ def stitched(
     views = Views(plan, stride, read, rules)
     tiles = plan.covering(plan.raster)
     objects = resolve(link(views, tiles), rules, stride**2)
-    return paint(views, objects, plan.raster, rules.mask_threshold if accepted is None else accepted).numbers
+    return paint(views, objects, plan.raster, rules.mask_threshold if accepted is None else accepted)[0].numbers

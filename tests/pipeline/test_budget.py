@@ -28,6 +28,12 @@ def test_memory_grows_with_batches_and_workers(original):
     assert two.memory > 1.9 * bill_of(original, workers=1).memory - DRIVER
 
 
+def test_the_sieve_is_billed(original):
+    """For what it sees around each block, and for the second best of each pixel."""
+    wide, narrow, none = (bill_of(original, chunk=16, sieve=sieve).rendering for sieve in (60, 20, 0))
+    assert wide > narrow > none
+
+
 def test_work_elsewhere_takes_no_memory_here(original):
     """Only the driver is on this machine."""
     assert bill_of(original, scheduler="tcp://elsewhere:8786").memory == DRIVER

@@ -173,6 +173,20 @@ def test_stitching_with_min_area_drops_the_small_thing(harmed, land):
     assert len(pq.read_table(harmed.with_suffix(".run") / "objects.parquet")) == 2
 
 
+def test_the_sieve_gives_a_small_thing_to_the_second_best(harmed, land, records):
+    """Whatever its pixels would be without it; nothing is linked or resolved again, whatever the chunks."""
+    before = [records(harmed.with_suffix(".run"), step) for step in ("infer", "link", "resolve")]
+    stitch_raster(harmed, sieve=100)
+    found = [open_mosaic(harmed).array(name)[...] for name in ("classes", "instances", "confidence")]
+    assert not found[1][land == 4].any()
+    assert len(pq.read_table(harmed.with_suffix(".run") / "objects.parquet")) == 2
+    for chunk in (16, 48):
+        stitch_raster(harmed, chunk=chunk)
+        for name, expected in zip(("classes", "instances", "confidence"), found, strict=True):
+            np.testing.assert_array_equal(open_mosaic(harmed).array(name)[...], expected)
+    assert [records(harmed.with_suffix(".run"), step) for step in ("infer", "link", "resolve")] == before
+
+
 def test_stitching_there_and_back_gives_the_first_mosaic(whole, harmed, digests):
     """Nothing of the detour is left."""
     stitch_raster(harmed, min_area=200, chunk=32)

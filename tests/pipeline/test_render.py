@@ -18,6 +18,7 @@ from pipeline.journal import Journal
 from pipeline.render import RenderWorker
 from pipeline.run import stitch_raster
 from pipeline.spec import read_spec
+from pipeline.stitch.sieve import small_parts
 from pipeline.stitch.window import tile_weights
 from pipeline.store import Store
 
@@ -132,6 +133,25 @@ def test_the_blocks_of_the_mosaic_leave_no_trace(tmp_path, smooth, tiny, exact):
     for classes, confidence in mosaics[1:]:
         assert (classes == mosaics[0][0]).all()
         assert (confidence == mosaics[0][1]).all()
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_the_sieve_leaves_no_trace_of_the_blocks_either(tmp_path, smooth, tiny, exact):
+    """It looks as far around a block as it must; no part is small that was not its second best."""
+    raster, _ = smooth(150, 170)
+    options = {"task": "semantic", "tile_size": (96, 96), "overlap": "32", "exact": exact, "device": "cpu"}
+    made = {}
+    for chunk, sieve in ((16, 0), (16, 200), (50, 200), (1024, 200)):
+        output = tmp_path / f"{chunk}-{sieve}.zarr"
+        segment_raster(raster, output, RunConfig(model=tiny, chunk=chunk, sieve=sieve, **options))
+        made[chunk, sieve] = open_mosaic(output).classes[:], open_mosaic(output).confidence[:]
+    for whole, cut in zip(made[1024, 200], made[16, 200], strict=True):
+        assert (whole == cut).all()
+    assert (made[50, 200][0] == made[1024, 200][0]).all()
+    changed = made[16, 200][0] != made[16, 0][0]
+    assert changed.any()
+    assert not (changed & ~small_parts(-1 - made[16, 0][0].astype(int), 200)).any()
+    assert (made[16, 200][1] <= made[16, 0][1]).all()
 
 
 def test_exact_records_hold_the_logits_of_all_queries(tmp_path, smooth, tiny):

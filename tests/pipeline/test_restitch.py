@@ -20,6 +20,7 @@ def no_cluster(monkeypatch):
 
 STITCHED = [
     {"score_threshold": 0.7},
+    {"sieve": 40},
     {"chunk": 32},
     {"zarr_format": 3},
     {"score_threshold": 0.99, "chunk": 32, "zarr_format": 3},
@@ -98,7 +99,7 @@ def test_stitching_never_takes_the_place_of_another_run(finished, contents):
     [
         (
             {"exact": True},
-            "exact: cannot be changed without inferring again; stitch takes score_threshold, zarr_format",
+            "exact: cannot be changed without inferring again; stitch takes score_threshold, sieve, zarr_format",
         ),
         ({"tile_size": (96, 96)}, "tile_size: cannot be changed without inferring again"),
         ({"score_threshold": 2}, "--score-threshold 2: give a value from 0 to 1"),

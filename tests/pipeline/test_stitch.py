@@ -66,7 +66,9 @@ def whole_mosaic(plan, read, num_classes, side):
         for col in range(0, plan.shape[1], side):
             window = Window(row, col, side, side).intersect(plan.raster)
             blended = blend(plan, window, 4, num_classes, read)
-            made = crop(label(blended, 4, codes(num_classes)), window, 4, np.ones(window[2:], bool), codes(num_classes))
+            made = crop(
+                label(blended, 4, codes(num_classes))[0], window, 4, np.ones(window[2:], bool), codes(num_classes)
+            )
             classes[window.slices], confidence[window.slices] = made
     return classes, confidence
 
@@ -107,16 +109,29 @@ def test_skipped_classes_could_not_have_won(num_classes, seed):
     scores = (rng.random((num_classes, 7, 9)) ** 3 * 2000 * rng.random((num_classes, 1, 1))).astype(np.uint32)
     planes = np.stack([enlarge(score, 4) for score in scores])
     expected = np.where(planes.max(0) > 0, planes.argmax(0), 254)
-    made = label(Blended(scores, np.ones(scores.shape[1:], np.uint32)), 4, codes(num_classes))
+    [made] = label(Blended(scores, np.ones(scores.shape[1:], np.uint32)), 4, codes(num_classes))
     assert (made.classes == expected).all()
     assert set(np.unique(expected)) - {254} <= set(candidates(scores).tolist())
+
+
+@given(st.integers(1, 12), st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_the_second_place_is_that_of_a_sort(num_classes, seed):
+    """By falling score, equal ones by class; where no second class has any score there is none."""
+    rng = np.random.default_rng(seed)
+    scores = (rng.random((num_classes, 7, 9)) ** 3 * 3).astype(np.uint32)
+    planes = np.stack([*(enlarge(score, 4) for score in scores), np.zeros((20, 28), np.uint32)]).astype(int)
+    order = np.argsort(-planes, axis=0, kind="stable")[:2]
+    expected = np.where(np.take_along_axis(planes, order, 0) > 0, order, 254)
+    made = label(Blended(scores, np.ones(scores.shape[1:], np.uint32)), 4, codes(num_classes), places=2)
+    assert (np.stack([place.classes for place in made]) == expected).all()
 
 
 def test_a_class_that_is_best_nowhere_on_the_lattice_may_win_between():
     """Second to two different neighbours, it is first halfway."""
     scores = np.array([[[1000, 0]], [[650, 650]], [[0, 1000]]], np.uint32)
     scores = np.pad(scores, ((0, 0), (1, 1), (1, 1)), mode="edge")
-    made = label(Blended(scores, np.ones(scores.shape[1:], np.uint32)), 4, codes(3))
+    [made] = label(Blended(scores, np.ones(scores.shape[1:], np.uint32)), 4, codes(3))
     assert made.classes[0].tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
 
 
@@ -124,13 +139,13 @@ def test_confidence_is_the_share_of_the_best_class():
     """Best over the larger of one and the sum over classes."""
     for stored, expected in (([512, 0], 127), ([1024, 1024], 127), ([1024, 0], 254), ([4096, 0], 254)):
         scores = np.array(stored, np.uint32)[:, None, None] * np.full((3, 3), FINE, np.uint32)
-        made = label(Blended(scores, np.ones((3, 3), np.uint32)), 4, codes(2))
+        [made] = label(Blended(scores, np.ones((3, 3), np.uint32)), 4, codes(2))
         assert (made.confidence == expected).all()
 
 
 def test_a_pixel_without_any_score_is_unlabelled():
     """Valid, but nothing speaks for any class."""
-    made = label(Blended(np.zeros((3, 4, 4), np.uint32), np.ones((4, 4), np.uint32)), 4, codes(3))
+    [made] = label(Blended(np.zeros((3, 4, 4), np.uint32), np.ones((4, 4), np.uint32)), 4, codes(3))
     assert (made.classes == 254).all()
     assert (made.confidence == 0).all()
 
@@ -138,7 +153,7 @@ def test_a_pixel_without_any_score_is_unlabelled():
 def test_below_the_threshold_a_pixel_is_unlabelled_and_keeps_its_confidence():
     """It is that of the best rejected."""
     scores = np.full((1, 3, 3), 512 * FINE, np.uint32)
-    made = accept(label(Blended(scores, np.ones((3, 3), np.uint32)), 4, codes(1)), 0.6, codes(1))
+    made = accept(label(Blended(scores, np.ones((3, 3), np.uint32)), 4, codes(1))[0], 0.6, codes(1))
     assert (made.classes == 254).all()
     assert (made.confidence == 127).all()
 
@@ -147,7 +162,7 @@ def test_classes_above_254_need_two_bytes():
     """And other codes for unlabelled and nodata."""
     scores = np.zeros((300, 3, 3), np.uint32)
     scores[299] = 5000
-    made = label(Blended(scores, np.ones((3, 3), np.uint32)), 4, codes(300))
+    [made] = label(Blended(scores, np.ones((3, 3), np.uint32)), 4, codes(300))
     assert made.classes.dtype == np.uint16
     assert (made.classes == 299).all()
 
@@ -156,8 +171,16 @@ def test_exact_stitching_of_one_tile_is_the_tile_itself():
     """One tile, one answer."""
     plan = TilePlan((60, 90), (64, 96), (16, 16), 16)
     scores = np.random.default_rng(0).random((64, 96, 4)).astype(np.float32)
-    made = exact(plan, plan.raster, 4, lambda tile, rows: scores[rows], codes(4))
+    [made] = exact(plan, plan.raster, 4, lambda tile, rows: scores[rows], codes(4))
     assert (made.classes == scores.argmax(-1)[:60, :90]).all()
+
+
+def test_exact_stitching_has_a_second_place_too():
+    """Of the same tile."""
+    plan = TilePlan((60, 90), (64, 96), (16, 16), 16)
+    scores = np.random.default_rng(0).random((64, 96, 4)).astype(np.float32)
+    _, second = exact(plan, plan.raster, 4, lambda tile, rows: scores[rows], codes(4), places=2)
+    assert (second.classes == scores.argsort(-1)[:60, :90, -2]).all()
 
 
 def test_exact_stitching_equals_blending_whole_arrays():
@@ -169,5 +192,5 @@ def test_exact_stitching_equals_blending_whole_arrays():
     assert padded[0] >= PLAN.shape[0]
     for tile in PLAN.covering(PLAN.raster):
         sums[tile.window.slices] += per_tile[tile.rank] * tile_weights(PLAN, tile, 1)[..., None]
-    made = exact(PLAN, PLAN.raster, 3, lambda tile, rows: per_tile[tile.rank][rows], codes(3))
+    [made] = exact(PLAN, PLAN.raster, 3, lambda tile, rows: per_tile[tile.rank][rows], codes(3))
     assert (made.classes == sums.argmax(-1)[: PLAN.shape[0], : PLAN.shape[1]]).mean() > 0.9999

@@ -134,6 +134,14 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         {"type": float, "help": "Likeness from which the segments of two tiles are one object."},
     ),
     "min_area": (("--min-area",), {"type": int, "help": "Objects of fewer pixels are dropped."}),
+    "sieve": (
+        ("--sieve",),
+        {
+            "type": int,
+            "help": "Parts of a class or object below N pixels (up to 256 a side) take each pixel's second best; "
+            "GDAL's sieve gives them to their largest neighbour instead.",
+        },
+    ),
     "zarr_format": (
         ("--zarr-format",),
         {"type": ZARR_FORMAT, "help": "Of the mosaic; every GDAL reads 2."},
@@ -188,6 +196,7 @@ OF_RUN = tuple(OPTIONS)
 OF_WORK = ("verbose", "quiet", "log_json")
 OF_STITCH = (
     *("score_threshold", "overlap_threshold", "mask_threshold", "merge_threshold", "min_area"),
+    "sieve",
     *("zarr_format", "chunk"),
 )
 OF_CLUSTER = ("workers", "scheduler", "scheduler_file")

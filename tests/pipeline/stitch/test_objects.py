@@ -144,8 +144,8 @@ def test_a_window_is_painted_as_the_whole_is(window, tell, plan_of):
     plan, rules = plan_of(truth.shape, 32), Rules()
     views = Views(plan, 1, tell(truth), rules)
     objects = resolve(link(views, plan.covering(plan.raster)), rules, 1)
-    whole = paint(views, objects, plan.raster, 0.5)
-    part = paint(views, objects, window, 0.5)
+    [whole] = paint(views, objects, plan.raster, 0.5)
+    [part] = paint(views, objects, window, 0.5)
     np.testing.assert_array_equal(part.numbers, whole.numbers[window.slices])
     np.testing.assert_array_equal(part.strengths, whole.strengths[window.slices])
 
@@ -232,7 +232,7 @@ def test_a_window_is_painted_as_the_whole_is_where_objects_are_hidden(tell, plan
     told, mistold = tell(truth), tell(noise)
     views = Views(plan, 1, lambda tile: (told, told, mistold)[tile.rank % 3](tile), rules)
     objects = resolve(link(views, plan.covering(plan.raster)), rules, 1)
-    whole = paint(views, objects, plan.raster, 0.5)
+    [whole] = paint(views, objects, plan.raster, 0.5)
     for window in (Window(0, 0, 128, 128), Window(128, 96, 64, 204), Window(250, 3, 50, 60)):
-        part = paint(views, objects, window, 0.5)
+        [part] = paint(views, objects, window, 0.5)
         np.testing.assert_array_equal(part.numbers, whole.numbers[window.slices])
