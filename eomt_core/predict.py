@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from eomt_core.batch import AUTO_BATCH
 from eomt_core.checkpoint import load_model
 from eomt_core.errors import ModelError
+from eomt_core.merging import merge_queries
 from eomt_core.outputs import QueryMasks
 from eomt_core.postprocess import fold_scores, semantic_scores
-from eomt_core.views import VIEWS
+from eomt_core.views import VIEWS, View
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Predictor:
         precision: fp32, bf16 or fp16: the autocast of the forward; everything after it is fp32.
         scaling: Per band, the bytes that become 0 and those that become 1.
         batch_size: Tiles per forward; halved when the device is full.
-        tta: The views of each tile whose scores are averaged, by their name in `VIEWS`.
+        tta: The views of each tile whose scores are averaged or queries merged, by their name in `VIEWS`.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class Predictor:
         pack = _exact_queries if exact else _kept_queries
 
         def records(unit: Tensor, count: int) -> list[Queries]:
-            masks = self._run(unit)
+            masks = self._merged(unit)
             return [pack(masks, index) for index in range(count)]
 
         return [record for answer in self._answers(pixels, records) for record in answer]
@@ -134,6 +135,20 @@ class Predictor:
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             masks: QueryMasks = self.model(unit)
         return masks
+
+    @torch.inference_mode()
+    def _merged(self, unit: Tensor) -> QueryMasks:
+        """The queries of each tile, those of its views made one set."""
+        if len(self.views) == 1:
+            return self._run(unit)
+        views = [self._seen(unit, view) for view in self.views]
+        return merge_queries(views)
+
+    def _seen(self, unit: Tensor, view: View) -> QueryMasks:
+        masks = self._run(view.apply(unit))
+        for values in masks[:2]:
+            _check_numbers(values)
+        return masks._replace(mask_logits=view.undo(masks.mask_logits))
 
     @torch.inference_mode()
     def _score_codes(self, unit: Tensor, count: int) -> NDArray[np.uint16]:

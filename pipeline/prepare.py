@@ -139,9 +139,10 @@ def versions() -> dict[str, str]:
 def _kind(config: RunConfig, task: str) -> Kind:
     if task == "semantic":
         return "exact" if config.exact else "scores"
-    for option, given in (("--exact", config.exact), (f"--tta {config.tta}", config.tta != "none")):
-        if given:
-            raise UsageError(f"{option}: is for semantic runs; objects of --task {task} are stitched without it")
+    if config.exact:
+        raise UsageError(
+            f"--exact: is for semantic runs; objects of --task {task} are painted from enlarged mask logits without it"
+        )
     return "queries"
 
 
