@@ -4,8 +4,7 @@ Queries have no order that two views share, so they are matched by what they say
 has no match for a query says "no object" to it.
 """
 
-from collections.abc import Sequence
-from functools import reduce
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -13,10 +12,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from eomt_core.outputs import QueryMasks
-
-FAINT = 0.05
-"""A query whose best class is below this probability says nothing that could be matched."""
+from eomt_core.outputs import KEEP, QueryMasks
 
 ALIKE = 0.3
 """IoU of masks times cosine of class probabilities from which two queries mean the same."""
@@ -39,26 +35,26 @@ class _Sums(NamedTuple):
     votes: Tensor
 
 
-def merge_queries(views: Sequence[QueryMasks]) -> QueryMasks:
+def merge_queries(views: Iterable[QueryMasks]) -> QueryMasks:
     """Merge what a model says of the views of a batch of tiles, undone: one set of as many queries, the surest first.
 
-    Masks are the mean logits of the views that have the query, classes the mean probabilities of all views.
+    Masks are the mean logits of the views that have the query, classes the mean probabilities of all views. A view is
+    let go of before the next one is asked for.
     """
-    found = [_merge([_sums(view, tile) for view in views]) for tile in range(len(views[0].mask_logits))]
-    count = views[0].mask_logits.shape[1]
-    masks, logits = zip(*(_queries(sums, len(views), count) for sums in found), strict=True)
-    return QueryMasks(torch.stack(masks), torch.stack(logits), views[0].stride)
+    sums: list[_Sums] = []
+    for count, view in enumerate(views, 1):
+        found = [_sums(view, tile) for tile in range(len(view.mask_logits))]
+        sums = [_add(*pair) for pair in zip(sums, found, strict=True)] if sums else found
+        queries, stride, seen = view.mask_logits.shape[1], view.stride, count
+    masks, logits = zip(*(_queries(tile, seen, queries) for tile in sums), strict=True)
+    return QueryMasks(torch.stack(masks), torch.stack(logits), stride)
 
 
 def _sums(view: QueryMasks, tile: int) -> _Sums:
     """The queries of one view that say anything."""
     probs = view.class_logits[tile].float().softmax(-1)
-    some = probs[:, :-1].amax(-1) >= FAINT
+    some = probs[:, :-1].amax(-1) >= KEEP
     return _Sums(view.mask_logits[tile, some].float(), probs[some], probs.new_ones(int(some.sum())))
-
-
-def _merge(views: list[_Sums]) -> _Sums:
-    return reduce(_add, views)
 
 
 def _add(known: _Sums, view: _Sums) -> _Sums:

@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+KEEP = 0.05
+"""A query whose best class is below this probability is not kept: far below any threshold that is of use."""
+
 
 class QueryMasks(NamedTuple):
     """The raw answer of a mask transformer to a batch of B tiles of H x W pixels.

@@ -19,7 +19,7 @@ from eomt_core.batch import AUTO_BATCH
 from eomt_core.checkpoint import load_model
 from eomt_core.errors import ModelError
 from eomt_core.merging import merge_queries
-from eomt_core.outputs import QueryMasks
+from eomt_core.outputs import KEEP, QueryMasks
 from eomt_core.postprocess import fold_scores, semantic_scores
 from eomt_core.views import VIEWS, View
 
@@ -30,10 +30,6 @@ SCORE_UNIT = 1024
 
 LOGIT_UNIT = 16
 """Steps per unit of mask logit in a query record's uint8 codes, which reach from -8 to just below 8."""
-
-KEEP = 0.05
-"""A query whose best class is below this probability is not kept: far below any threshold that is of use."""
-
 
 HALF = torch.finfo(torch.float16).max
 """Logits beyond it are as certain as it is."""
@@ -141,8 +137,7 @@ class Predictor:
         """The queries of each tile, those of its views made one set."""
         if len(self.views) == 1:
             return self._run(unit)
-        views = [self._seen(unit, view) for view in self.views]
-        return merge_queries(views)
+        return merge_queries(self._seen(unit, view) for view in self.views)
 
     def _seen(self, unit: Tensor, view: View) -> QueryMasks:
         masks = self._run(view.apply(unit))

@@ -52,6 +52,9 @@ MASKS = 8
 TAKEN, SEGMENT = 3, 1000
 """One in so many queries is a segment in a crowded tile; bytes of one with its links."""
 
+MERGED = 4
+"""Times the masks of a tile that merging those of its views holds besides (at most 2 queries of 3 match no other)."""
+
 SIEVED = 64
 """Bytes of a pixel whose second best is known too, while parts are sought."""
 
@@ -140,7 +143,8 @@ def _forward(spec: RunSpec) -> int:
     tokens, cells = rows * cols // model.lattice**2, rows * cols // model.stride**2
     pixels = 3 * rows * cols * len(spec.raster.bands)
     features = model.width * (TOKEN_COPIES * tokens + CELL_COPIES * cells)
-    return 4 * (pixels + features + cells * (3 * model.num_queries + 3 * model.num_classes))
+    merged = MERGED if spec.objects and spec.tta != "none" else 0
+    return 4 * (pixels + features + cells * ((3 + merged) * model.num_queries + 3 * model.num_classes))
 
 
 def _render(spec: RunSpec) -> int:

@@ -78,7 +78,7 @@ class RunConfig:
         aoi: A file of polygons; only inside them is anything inferred.
         bbox: Likewise, a rectangle `W,S,E,N` in the raster's CRS.
         exact: Keep all queries and follow the reference's order at full resolution.
-        tta: Views of each tile to average: `flips`, or all eight turns and mirrorings, `d4`.
+        tta: Views of each tile to average, or of which to merge the queries: `flips`, or all eight of a square, `d4`.
         precision: Of the forward.
         tile_block: Tiles per side of a tile block.
         score_threshold: Semantic: a pixel whose confidence is below it is unlabelled (None: 0). Else the score from

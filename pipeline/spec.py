@@ -90,7 +90,7 @@ class RunSpec:
         chunk: Pixels a side of its chunks.
         store: The records, relative to the run folder, or absolute where they are another run's.
         versions: Software that made the run.
-        tta: How many turned and mirrored views of a tile are averaged.
+        tta: Which turned and mirrored views of a tile are averaged, or their queries merged.
         aoi: The area outside of which nothing is inferred.
         overlap_threshold: See `Rules`, like those that follow; semantic runs have no use for them.
         mask_threshold: Likewise.

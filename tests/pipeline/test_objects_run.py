@@ -221,13 +221,20 @@ def test_objects_cannot_be_stitched_from_missing_tiles(harmed):
         stitch_raster(harmed, min_area=5)
 
 
-@pytest.mark.parametrize("option", [{"exact": True}, {"tta": "flips"}])
-def test_what_is_for_semantic_runs_is_refused(whole, tmp_path, countries, option):
-    """With the option, the task and what to do."""
-    flag = "--exact" if "exact" in option else "--tta flips"
-    with pytest.raises(UsageError, match=f"{flag}: is for semantic runs; .*--task panoptic"):
-        segment_raster(whole[1], tmp_path / "out.zarr", RunConfig(model=countries, **OPTIONS, **option))
+def test_the_reference_order_is_refused(whole, tmp_path, countries):
+    """With the option, the task and why it needs no option."""
+    with pytest.raises(UsageError, match=r"--exact: is for semantic runs; .*--task panoptic .* enlarged mask logits"):
+        segment_raster(whole[1], tmp_path / "out.zarr", RunConfig(model=countries, exact=True, **OPTIONS))
     assert not (tmp_path / "out.run").exists()
+
+
+@pytest.mark.parametrize("tta", ["flips", "d4"])
+def test_a_model_that_every_view_tells_the_same_finds_the_same(whole, tmp_path, countries, tta):
+    """The queries of all views are matched, in their places."""
+    segment_raster(whole[1], tmp_path / "out.zarr", RunConfig(model=countries, tta=tta, **OPTIONS))
+    one, other = (open_mosaic(output) for output in (whole[2], tmp_path / "out.zarr"))
+    for name in ("classes", "instances"):
+        np.testing.assert_array_equal(other.array(name)[...], one.array(name)[...])
 
 
 def test_a_panoptic_model_may_run_semantic(whole, tmp_path, countries, land):

@@ -113,7 +113,10 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "exact": (("--exact",), {"is_flag": True, "help": "Keep all queries, follow the reference's order of steps."}),
     "tta": (
         ("--tta",),
-        {"type": click.Choice(["none", "flips", "d4"]), "help": "Average mirrored (and turned) views of each tile."},
+        {
+            "type": click.Choice(["none", "flips", "d4"]),
+            "help": "Average (objects: merge) mirrored, and turned, views of each tile.",
+        },
     ),
     "precision": (("--precision",), {"type": click.Choice(["auto", "fp32", "bf16", "fp16"]), "help": "Of the model."}),
     "tile_block": (("--tile-block",), {"type": int, "help": "Tiles per side of a tile block, the unit of a task."}),
