@@ -17,13 +17,26 @@ Ids = NDArray[np.int64]
 Tell = Callable[..., QueryReader]
 
 
-def told(truth: Ids, valid: NDArray[np.bool_] | None = None, skip: tuple[int, ...] = ()) -> QueryReader:
+def sure(masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Codes of masks (n, H, W), a cell for each pixel."""
+    return np.where(masks, SURE_CODE, NEVER_CODE).astype(np.uint8)
+
+
+def told(
+    truth: Ids,
+    valid: NDArray[np.bool_] | None = None,
+    skip: tuple[int, ...] = (),
+    draw: Callable[[NDArray[np.bool_]], NDArray[np.uint8]] = sure,
+    stride: int = 1,
+) -> QueryReader:
     """A reader of perfect tiles: one query for every object of `truth` (H, W) that a tile sees, all of one class.
 
     Args:
         truth: ids, 0 for none.
         valid: where there is data; default: everywhere.
         skip: ranks of tiles that were left out.
+        draw: codes (n, H / stride, W / stride) of masks (n, H, W).
+        stride: pixels a side of a cell.
     """
     known = np.ones(truth.shape, bool) if valid is None else valid
 
@@ -31,7 +44,10 @@ def told(truth: Ids, valid: NDArray[np.bool_] | None = None, skip: tuple[int, ..
         seen = windowed(known, tile)
         if tile.rank in skip or not seen.any():
             return None
-        return queries_of(windowed(truth, tile), seen)
+        ids = windowed(truth, tile)
+        masks = draw(np.array([ids == number for number in np.unique(ids) if number]).reshape(-1, *ids.shape))
+        rows, cols = (size // stride for size in seen.shape)
+        return queries_of(masks, seen.reshape(rows, stride, cols, stride).any((1, 3)))
 
     return read
 
@@ -43,12 +59,9 @@ def windowed(array: NDArray[np.generic], tile: Tile) -> NDArray[np.generic]:
     return np.pad(part, spare)
 
 
-def queries_of(ids: Ids, valid: NDArray[np.bool_]) -> TileQueries:
-    """Sure queries of the objects in one tile (h, w)."""
-    found = [number for number in np.unique(ids) if number]
-    masks = np.array([np.where(ids == number, SURE_CODE, NEVER_CODE) for number in found], np.uint8)
-    masks = masks.reshape(len(found), *ids.shape)
-    return TileQueries(masks, np.tile(np.float32([0.95, 0.05]), (len(found), 1)), valid, boxes(masks > 0))
+def queries_of(masks: NDArray[np.uint8], valid: NDArray[np.bool_]) -> TileQueries:
+    """Sure queries of one tile's masks (n, h, w)."""
+    return TileQueries(masks, np.tile(np.float32([0.95, 0.05]), (len(masks), 1)), valid, boxes(masks > 0))
 
 
 @pytest.fixture(scope="session")
