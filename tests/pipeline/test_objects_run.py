@@ -1,19 +1,23 @@
 """Runs for objects: a model of colours, some of them things, over a raster whose answer is known."""
 
+import hashlib
 import json
+import random
 import shutil
+import signal
+from itertools import product
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import rasterio
 import torch
+from killed_run import ordered, run_until
 from rasterio.transform import Affine
 
 from eomt_core import load_model
 from eomt_core.postprocess import panoptic
 from pipeline import RunConfig, open_mosaic, segment_raster
-from pipeline.cluster import Cluster
 from pipeline.codes import NO_CONFIDENCE, NO_INSTANCE
 from pipeline.errors import RetryLater, UsageError
 from pipeline.run import status, stitch_raster
@@ -112,33 +116,54 @@ def test_the_report_counts_objects(whole):
     assert whole[0].objects == 3
 
 
-@pytest.mark.parametrize(("workers", "chunk"), [(0, 32), (0, 128), (2, 64), (4, 48)])
-def test_no_worker_and_no_chunk_changes_a_pixel(whole, tmp_path, countries, workers, chunk):
-    """The same arrays, whoever made them."""
+@pytest.fixture(scope="session")
+def sums(digests):
+    """`sums(output)`: SHA-256 of all arrays of a run, and of its table of objects."""
+
+    def of(output):
+        table = (output.with_suffix(".run") / "objects.parquet").read_bytes()
+        return digests(output) | {"objects.parquet": hashlib.sha256(table).hexdigest()}
+
+    return of
+
+
+ORDERS, CHUNKS = ("forward", "reversed", "shuffled"), (32, 64)
+OFTEN = [(1, "reversed", 32), (2, "shuffled", 64), (4, "forward", 32)]
+"""Of the runs with worker processes, those that are not left for the night."""
+
+WAYS = [
+    pytest.param(*way, marks=() if way[0] == 0 or way in OFTEN else pytest.mark.soak)
+    for way in product((0, 1, 2, 4), ORDERS, CHUNKS)
+]
+
+
+@pytest.mark.parametrize(("workers", "order", "chunk"), WAYS)
+def test_no_worker_no_order_and_no_chunk_changes_a_byte(whole, tmp_path, countries, sums, workers, order, chunk):
+    """Of any array, or of the table of objects."""
     config = RunConfig(model=countries, **{**OPTIONS, "chunk": chunk, "workers": workers})
-    segment_raster(whole[1], tmp_path / "out.zarr", config)
-    for name in ("classes", "instances", "confidence"):
-        np.testing.assert_array_equal(
-            open_mosaic(tmp_path / "out.zarr").array(name)[...], open_mosaic(whole[2]).array(name)[...]
-        )
-
-
-@pytest.mark.parametrize("order", ["reversed", "shuffled"])
-def test_the_order_of_the_tasks_changes_nothing(whole, tmp_path, countries, digests, monkeypatch, order):
-    """Not of inference, nor of linking, nor of rendering."""
-    run = Cluster.run
-
-    def otherwise(self, function, tasks, alone):
-        some = list(tasks)
-        some = some[::-1] if order == "reversed" else np.random.default_rng(0).permutation(np.array(some, object))
-        return run(self, function, map(tuple, some), alone)
-
-    monkeypatch.setattr(Cluster, "run", otherwise)
-    segment_raster(whole[1], tmp_path / "out.zarr", RunConfig(model=countries, **OPTIONS))
-    assert digests(tmp_path / "out.zarr") == digests(whole[2])
+    with ordered(order):
+        segment_raster(whole[1], tmp_path / "out.zarr", config)
+    assert sums(tmp_path / "out.zarr") == sums(whole[2])
 
 
 STEPS = ("infer", "link", "resolve", "render")
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(3, 30))])
+def test_a_run_that_is_killed_in_every_step_ends_with_the_same_bytes(whole, tmp_path, countries, sums, forks, seed):
+    """At a random moment of each, by SIGKILL; the same command goes on, whatever the order of its tasks."""
+    rng, order = random.Random(seed), ORDERS[seed % 3]
+    config = RunConfig(model=countries, **{**OPTIONS, "chunk": CHUNKS[seed % 2], "workers": seed % 5 // 2})
+    run = whole[1], tmp_path / "out.zarr", config
+    for step in STEPS:
+        process = forks.Process(target=run_until, args=(step, rng.uniform(0, 0.03), order, *run))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        assert not status(tmp_path / "out.zarr").complete
+    with ordered(order):
+        segment_raster(*run)
+    assert sums(tmp_path / "out.zarr") == sums(whole[2])
 
 
 @pytest.mark.parametrize("step", STEPS)
