@@ -38,8 +38,8 @@ class _Sums(NamedTuple):
 def merge_queries(views: Iterable[QueryMasks]) -> QueryMasks:
     """Merge what a model says of the views of a batch of tiles, undone: one set of as many queries, the surest first.
 
-    Masks are the mean logits of the views that have the query, classes the mean probabilities of all views. A view is
-    let go of before the next one is asked for.
+    Masks are the mean logits of the views that have the query, classes the mean probabilities of all views. These are
+    taken one after the other, so that not all are in memory at a time.
     """
     sums: list[_Sums] = []
     for count, view in enumerate(views, 1):

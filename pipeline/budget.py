@@ -53,7 +53,7 @@ TAKEN, SEGMENT = 3, 1000
 """One in so many queries is a segment in a crowded tile; bytes of one with its links."""
 
 MERGED = 4
-"""Times the masks of a tile that merging those of its views holds besides (at most 2 queries of 3 match no other)."""
+"""Times the masks of a tile that are there besides while those of its views are merged: another view's, their sums."""
 
 SIEVED = 64
 """Bytes of a pixel whose second best is known too, while parts are sought."""
