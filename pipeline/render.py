@@ -55,8 +55,8 @@ class RenderWorker:
         with clock("read"):
             valid = self.store.valid(window)
         ranked = self._objects(window, valid, clock) if spec.objects else self._labels(window, valid, clock)
-        with clock("sieve"):
-            arrays = {name: values[block.window.within(window)] for name, values in self._sieved(ranked).items()}
+        inner = block.window.within(window)
+        arrays = {name: values[inner] for name, values in self._sieved(ranked, clock).items()}
         if read_spec(self.folder).render_fingerprint != spec.render_fingerprint:
             raise RunError(f"{self.folder}: begun anew with other options; this task is of the old run")
         with clock("write"):
@@ -73,12 +73,13 @@ class RenderWorker:
         extents = measure(arrays["instances"], block.window.row, block.window.col)
         return [*files, save_extents(self.folder, block, extents)]
 
-    def _sieved(self, ranked: list[Arrays]) -> Arrays:
+    def _sieved(self, ranked: list[Arrays], clock: Clock) -> Arrays:
         """The best of each pixel, and the second best in small parts."""
         best, *others = ranked
         for second in others:
-            small = small_parts(segments(best, self.spec.codes), self.spec.sieve)
-            best = {name: np.where(small, second[name], values) for name, values in best.items()}
+            with clock("sieve"):
+                small = small_parts(segments(best, self.spec.codes), self.spec.sieve)
+                best = {name: np.where(small, second[name], values) for name, values in best.items()}
         return best
 
     @property

@@ -226,13 +226,16 @@ def test_what_is_left_of_an_object_that_others_hide_is_none(tell, plan_of):
 
 
 def test_a_window_is_painted_as_the_whole_is_where_objects_are_hidden(tell, plan_of):
-    """What is hidden is told by what is around, also beyond the window."""
+    """What is hidden is told by what is around, also beyond the window; the second best of each pixel likewise."""
     truth, noise = scattered(seed=1), scattered(seed=2)
     plan, rules = plan_of(truth.shape, 32), Rules()
     told, mistold = tell(truth), tell(noise)
     views = Views(plan, 1, lambda tile: (told, told, mistold)[tile.rank % 3](tile), rules)
     objects = resolve(link(views, plan.covering(plan.raster)), rules, 1)
-    [whole] = paint(views, objects, plan.raster, 0.5)
+    whole = paint(views, objects, plan.raster, 0.5, places=2)
+    assert ((whole[1].numbers > 0) & (whole[1].numbers != whole[0].numbers)).any()
+    assert (whole[1].strengths <= whole[0].strengths).all()
     for window in (Window(0, 0, 128, 128), Window(128, 96, 64, 204), Window(250, 3, 50, 60)):
-        [part] = paint(views, objects, window, 0.5)
-        np.testing.assert_array_equal(part.numbers, whole.numbers[window.slices])
+        for part, expected in zip(paint(views, objects, window, 0.5, places=2), whole, strict=True):
+            np.testing.assert_array_equal(part.numbers, expected.numbers[window.slices])
+            np.testing.assert_array_equal(part.strengths, expected.strengths[window.slices])
