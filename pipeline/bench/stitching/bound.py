@@ -24,7 +24,7 @@ def linked_by_truth(truth: Truth, plan: TilePlan, read: QueryReader, rules: Rule
     shown = [_shown(view, truth) for tile in tiles if (view := views(tile)) is not None]
     keys, objects = (np.concatenate(column) for column in zip(*shown, strict=True))
     told = _told(links, keys, objects)
-    return paint(views, resolve(told, rules, 1), plan.raster, rules.mask_threshold).numbers.clip(min=0)
+    return paint(views, resolve(told, rules, 1), plan.raster, rules.mask_threshold)[0].numbers.clip(min=0)
 
 
 def _shown(view: View, truth: Truth) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
