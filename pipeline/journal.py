@@ -134,11 +134,7 @@ class Journal:
 
     def records(self, step: Step, fingerprint: str) -> Iterator[BlockRecord]:
         """The done records of a step that count: right fingerprint, and objects of the recorded length are there."""
-        folder = self.folder / "records" / step
-        for path in sorted(folder.glob("*.json")) if folder.exists() else ():
-            record = self.find(step, path.stem, fingerprint)
-            if record:
-                yield record
+        return (record for record in self.written(step, fingerprint) if all(map(self._stands, record.objects)))
 
     def find(self, step: Step, block: str, fingerprint: str) -> BlockRecord | None:
         """The done record of one block, if it counts."""
@@ -146,6 +142,21 @@ class Journal:
         if record is None or (record.step, record.block, record.fingerprint) != (step, block, fingerprint):
             return None
         return record if all(map(self._stands, record.objects)) else None
+
+    def written(self, step: Step, fingerprint: str) -> Iterator[BlockRecord]:
+        """The records of a step with the right fingerprint, whether their objects are still there or not."""
+        for path in sorted((self.folder / "records" / step).glob("*.json")):
+            record = self._read(path)
+            if record and (record.step, record.block, record.fingerprint) == (step, path.stem, fingerprint):
+                yield record
+
+    def damage(self, record: BlockRecord) -> tuple[str, ...]:
+        """The objects of a record that are not there as they were written."""
+        return tuple(entry[0] for entry in record.objects if not self._stands(entry) or not self._is_same(entry))
+
+    def forget(self, record: BlockRecord) -> None:
+        """Let a block count as not done."""
+        self._path(record.step, record.block).unlink(missing_ok=True)
 
     def drop(self, step: Step) -> None:
         """Forget what a step has done."""
@@ -172,6 +183,9 @@ class Journal:
             return (self.folder / entry[0]).stat().st_size == entry[1]
         except OSError:
             return False
+
+    def _is_same(self, entry: tuple[str, int, int]) -> bool:
+        return checksum(self.folder / entry[0]) == entry[2]
 
     def _path(self, step: Step, block: str) -> Path:
         return self.folder / "records" / step / f"{block}.json"

@@ -21,6 +21,7 @@ from pipeline import RunConfig, open_mosaic, segment_raster
 from pipeline.codes import NO_CONFIDENCE, NO_INSTANCE
 from pipeline.errors import RetryLater, UsageError
 from pipeline.run import status, stitch_raster
+from pipeline.verify import verify
 
 THINGS = (2, 3, 4)
 UNLABELLED, NODATA = 254, 255
@@ -176,6 +177,16 @@ def test_a_run_that_lost_a_step_goes_on_from_there(whole, harmed, countries, dig
     segment_raster(whole[1], harmed, RunConfig(model=countries, **OPTIONS))
     assert digests(harmed) == digests(whole[2])
     assert (harmed.with_suffix(".run") / "objects.parquet").exists()
+
+
+def test_damaged_queries_are_inferred_and_joined_again(whole, harmed, countries, sums):
+    """Their order may be another one, so that all that was made of them is made anew."""
+    path = next(path for path in (harmed.with_suffix(".run") / "store").rglob("c/*/*/*") if path.is_file())
+    path.write_bytes(b"")
+    assert [damage.step for damage in verify(harmed).damaged] == ["infer"]
+    assert not status(harmed).done["render"]
+    segment_raster(whole[1], harmed, RunConfig(model=countries, **OPTIONS))
+    assert sums(harmed) == sums(whole[2])
 
 
 def test_other_thresholds_need_no_inference_and_link_no_more_than_they_must(harmed, records):

@@ -131,3 +131,15 @@ def test_demo_goes_all_the_way(command, tmp_path: Path) -> None:
     again = json.loads(command("demo", folder, "--seed", 7, "--json").stdout)
     assert (again["inferred"], again["rendered"]) == (0, 0)
     assert again["evaluation"]["miou"] > 0.75
+
+
+def test_verify_ends_with_75_where_something_is_damaged(command, finished: Path) -> None:
+    """And names it; twice asked, nothing is left but what is to be made anew."""
+    assert command("verify", finished).exit_code == 0
+    (chunk, *_) = sorted(path for path in finished.rglob("0/classes/*") if path.name[0].isdigit())
+    chunk.write_bytes(b"")
+    result = command("verify", finished)
+    assert result.exit_code == 75
+    assert chunk.name in result.stdout
+    assert "damaged blocks: 1; the same run command makes them anew" in result.stderr
+    assert json.loads(command("verify", finished, "--json").stdout)["damaged"] == []
