@@ -23,6 +23,18 @@ def parse_tile_size(text: str) -> tuple[int, int]:
     return rows, int(match[2] or rows)
 
 
+def parse_shard(text: str) -> tuple[int, int]:
+    """Which part of how many from `0/4`.
+
+    Raises:
+        UsageError: Anything else.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    if not match or int(match[1]) >= int(match[2]):
+        raise UsageError(f"--shard {text}: give the part, from 0, and how many there are: 0/4, 1/4, 2/4, 3/4")
+    return int(match[1]), int(match[2])
+
+
 def parse_overlap(text: str) -> tuple[str | None, str | None, str | None]:
     """`128` as pixels, `0.25` as a ratio or `25%` as a percentage: one of the three, the others None.
 
@@ -93,6 +105,7 @@ class RunConfig:
         device: `auto`, `cpu`, `cuda`, `cuda:1`.
         batch_size: Tiles per forward; None: by the device.
         readers: Reader threads per worker.
+        shard: `i/n`: infer the i-th of n parts of the tile blocks, from 0, and no more.
         workers: Worker processes on this machine; 0: in this process.
         scheduler: Address of a running Dask scheduler.
         scheduler_file: File with that address.
@@ -129,6 +142,7 @@ class RunConfig:
     device: Device = "auto"
     batch_size: int | None = None
     readers: int = 2
+    shard: str | None = None
     workers: int = 0
     scheduler: str | None = None
     scheduler_file: str | None = None
@@ -166,6 +180,8 @@ class RunConfig:
             raise UsageError(f"--precision {self.precision}: give one of {', '.join(get_args(Precision))}")
         if self.zarr_format not in (2, 3):
             raise UsageError(f"--zarr-format {self.zarr_format}: give 2 or 3")
+        if self.shard is not None:
+            parse_shard(self.shard)
 
     def _check_cluster(self) -> None:
         if self.exact and self.tta != "none":
@@ -174,6 +190,10 @@ class RunConfig:
             raise UsageError("--aoi and --bbox both name an area; give one of them")
         if self.scheduler and self.scheduler_file:
             raise UsageError("--scheduler and --scheduler-file both name a scheduler; give one of them")
+        if self.shard and self.overwrite:
+            raise UsageError("--overwrite would drop what other --shard jobs have done; give it to none of them")
+        if self.shard and not self.keep_store:
+            raise UsageError("--shard jobs leave records for eomt-batch stitch; they do not go with --drop-store")
         if self.workers and (self.scheduler or self.scheduler_file):
             raise UsageError("--workers starts workers on this machine; it does not go with --scheduler")
 

@@ -11,7 +11,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, TextIO
@@ -100,6 +100,11 @@ class Journal:
                 f"{self.folder}/run.json is not a run of this version ({error}); take another --out or --overwrite"
             ) from error
 
+    def found(self, spec: RunSpec) -> None:
+        """Write the run spec where none is yet: of jobs that begin together, one does."""
+        if not self.exists:
+            write_first(self.folder / "run.json", spec.to_json())
+
     def begin(self, spec: RunSpec) -> None:
         """Write the run spec, whole or not at all; the same one is left alone."""
         path, text = self.folder / "run.json", spec.to_json()
@@ -154,9 +159,9 @@ class Journal:
         """The objects of a record that are not there as they were written."""
         return tuple(entry[0] for entry in record.objects if not self._stands(entry) or not self._is_same(entry))
 
-    def forget(self, record: BlockRecord) -> None:
+    def forget(self, step: Step, block: str) -> None:
         """Let a block count as not done."""
-        self._path(record.step, record.block).unlink(missing_ok=True)
+        self._path(step, block).unlink(missing_ok=True)
 
     def drop(self, step: Step) -> None:
         """Forget what a step has done."""
@@ -197,25 +202,32 @@ class Journal:
             return None
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, part: str | None = None) -> Iterator[None]:
         """Hold the run for this process; the system lets go of it however the process ends.
+
+        Args:
+            part: hold this part of it alone: other parts may be held at the same time, but not the whole.
 
         Raises:
             OutputError: Another process holds it, or the folder cannot be made.
         """
-        with self._lock_file() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise OutputError(
-                    f"{self.folder} is in use by another run; wait for it or take another --out"
-                ) from error
+        with ExitStack() as held:
+            self._hold(held, "run.lock", fcntl.LOCK_SH if part else fcntl.LOCK_EX)
+            if part:
+                self._hold(held, f"{part.replace('/', '-of-')}.lock", fcntl.LOCK_EX)
             yield
 
-    def _lock_file(self) -> TextIO:
+    def _hold(self, held: ExitStack, name: str, kind: int) -> None:
+        file = held.enter_context(self._lock_file(name))
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except OSError as error:
+            raise OutputError(f"{self.folder} is in use by another run; wait for it or take another --out") from error
+
+    def _lock_file(self, name: str) -> TextIO:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            return (self.folder / "run.lock").open("a")
+            return (self.folder / name).open("a+")  # a network's file system locks for sharing what can be read
         except OSError as error:
             raise OutputError(f"{self.folder}: cannot be written ({error.strerror}); take another --out") from error
 
@@ -225,7 +237,7 @@ class Journal:
 
 
 def _of_no_run_yet(path: Path) -> bool:
-    return path.name == "run.lock" or path.match("run.json.*.partial")
+    return path.suffix == ".lock" or path.match("run.json.*.partial")
 
 
 def sweep(folder: Path, age: float = STALE_SECONDS) -> None:
@@ -247,6 +259,20 @@ def checksum(path: Path) -> int:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a file that is either whole and on disk or not there."""
+    _partial(path, text).replace(path)
+    sync(path.parent)
+
+
+def write_first(path: Path, text: str) -> None:
+    """The same, unless the file is there already; of several that try at once, one writes it."""
+    partial = _partial(path, text)
+    with suppress(FileExistsError):
+        os.link(partial, path)
+    partial.unlink()
+    sync(path.parent)
+
+
+def _partial(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not the process's number, which another machine may have too.
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
@@ -254,5 +280,4 @@ def write_atomically(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
-    sync(path.parent)
+    return partial

@@ -44,6 +44,7 @@ class Report:
         parts: Seconds of the tasks by part: read, model, write, blend, label, link, resolve, paint.
         objects: Things in the mosaic; None for a semantic run.
         saturated: Tiles in which nearly all queries of the model were taken.
+        shard: The part of the tile blocks that the run was for; None: all, and the mosaic.
     """
 
     output: str
@@ -56,6 +57,7 @@ class Report:
     parts: dict[str, float]
     objects: int | None = None
     saturated: int = 0
+    shard: str | None = None
 
 
 @dataclass(frozen=True)

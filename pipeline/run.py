@@ -1,8 +1,8 @@
 """A run from end to end: PLAN, INFER, STITCH, FINISH, each continued from what already stands."""
 
-import os
 import shutil
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import budget, worker
+from pipeline.agenda import Agenda
 from pipeline.cluster import Cluster, connect
 from pipeline.config import RunConfig
 from pipeline.errors import OutputError, RetryLater
 from pipeline.journal import BlockRecord, Journal, Step, sweep
-from pipeline.link import ALL
 from pipeline.mosaic import Mosaic
 from pipeline.mosaic import remove as remove_mosaic
 from pipeline.object_table import write_objects
 from pipeline.place import check_place, clear, continued, existing, restitched
 from pipeline.prepare import prepare
 from pipeline.report import OnProgress, Progress, Report, Status
-from pipeline.spec import Engine, RunSpec
+from pipeline.spec import Engine
 from pipeline.store import Store
 
 SHOWN = 20
@@ -45,14 +45,18 @@ def segment_raster(
     check_place(output, config.overwrite)
     if not config.overwrite:
         spec = continued(journal, spec, config)
-    run = Run(spec, journal, on_progress or _silent)
-    budget.check(budget.of_config(spec, config), output, config.max_memory, run.left)
-    with journal.lock():
+    agenda = Agenda(spec, journal, config.shard)
+    budget.check(budget.of_config(spec, config), output, config.max_memory, agenda.left)
+    with journal.lock(config.shard):
         if config.overwrite:
             clear(output)
+        if config.shard:
+            journal.found(spec)
         continued(journal, spec, config)  # once more: another run may have begun and ended since
+        if config.shard:
+            return Run(agenda, on_progress or _silent).part(config)
         journal.begin(spec)
-        return run.all(config)
+        return Run(agenda, on_progress or _silent).all(config)
 
 
 def stitch_raster(
@@ -84,7 +88,8 @@ def stitch_raster(
             journal.drop("render")
             remove_mosaic(Path(spec.output))
         journal.begin(spec)
-        return Run(spec, journal, on_progress or _silent).all(config or RunConfig(model=spec.model.location))
+        run = Run(Agenda(spec, journal), on_progress or _silent)
+        return run.all(config or RunConfig(model=spec.model.location))
 
 
 def status(output: str | Path) -> Status:
@@ -94,33 +99,30 @@ def status(output: str | Path) -> Status:
         OutputError: There is no run.
     """
     journal = existing(Path(output))
-    run = Run(replace(journal.spec(), output=str(Path(output).resolve())), journal, _silent)
-    missing = {step: list(run.todo(step)) for step in run.steps}
-    done = {step: [name for name in run.tasks(step) if name not in set(missing[step])] for step in run.steps}
-    return Status(str(output), done, missing, run.finished)
+    agenda = Agenda(replace(journal.spec(), output=str(Path(output).resolve())), journal)
+    missing = {step: list(agenda.todo(step)) for step in agenda.steps}
+    done = {step: [name for name in agenda.tasks(step) if name not in set(missing[step])] for step in agenda.steps}
+    return Status(str(output), done, missing, agenda.finished)
 
 
 class Run:
-    """One run's steps over its journal.
+    """One run's steps.
 
     Args:
-        spec: What is to be done.
-        journal: What is done.
+        agenda: What is to be done, and what is done.
         on_progress: Told of every block.
     """
 
-    def __init__(self, spec: RunSpec, journal: Journal, on_progress: OnProgress) -> None:
-        self.spec = spec
-        self.journal = journal
+    def __init__(self, agenda: Agenda, on_progress: OnProgress) -> None:
+        self.agenda, self.spec, self.journal = agenda, agenda.spec, agenda.journal
         self.on_progress = on_progress
         self.seconds: dict[str, float] = {}
-        self.steps: tuple[Step, ...] = steps_of(spec)
-        self.fresh: dict[Step, list[BlockRecord]] = {step: [] for step in self.steps}
+        self.fresh: dict[Step, list[BlockRecord]] = {step: [] for step in agenda.steps}
 
     def all(self, config: RunConfig) -> Report:
         """Infer what is missing, stitch what is missing, finish; nothing of it where all is done."""
         try:
-            if not self.finished:
+            if not self.agenda.finished:
                 self._work(config)
                 self._finish()
             if not config.keep_store:
@@ -129,84 +131,48 @@ class Run:
         finally:
             worker.forget()
 
+    def part(self, config: RunConfig) -> Report:
+        """Infer what is missing of this part of the tile blocks."""
+        try:
+            with connect(config) as cluster:
+                self._infer(cluster, config)
+            return self._report()
+        finally:
+            worker.forget()
+
     def _work(self, config: RunConfig) -> None:
         self.journal.reopen()
         sweep(self.journal.folder)
-        if any(map(self.todo, self.steps)):
+        if any(map(self.agenda.todo, self.agenda.steps)):
             with connect(config) as cluster:
                 self._infer(cluster, config)
                 self._join(cluster)
                 self._render(cluster)
 
-    @property
-    def finished(self) -> bool:
-        """Whether the mosaic is complete, and nothing is missing."""
-        return self.journal.complete and not any(map(self.todo, self.steps))
-
-    @property
-    def left(self) -> tuple[float, float]:
-        """The part of the tile blocks, and of the output blocks, that is still to be done."""
-        steps: tuple[Step, ...] = "infer", "render"
-        infer, render = (len(self.todo(step)) / len(self.tasks(step)) for step in steps)
-        return infer, render
-
-    def tasks(self, step: Step) -> dict[str, tuple[int, int]]:
-        """Rows and columns of blocks, by block name."""
-        if step == "render":
-            return {block.name: block.index for block in self.spec.output_blocks}
-        if step == "resolve":
-            return {ALL: (0, 0)}
-        rows, cols = self.spec.plan.block_grid
-        return {f"{row}-{col}": (row, col) for row in range(rows) for col in range(cols)}
-
-    def done(self, step: Step) -> list[BlockRecord]:
-        """The records that count; those of inference may be another run's, whose store this one stitches."""
-        if step == "infer":
-            return list(Journal(self.store.parent).records(step, self.spec.infer_fingerprint))
-        if step == "link":
-            return list(self.journal.records(step, self.spec.link_fingerprint))
-        if step == "resolve":
-            return list(self.journal.records(step, self.spec.resolve_fingerprint))
-        # A block of nothing but nodata has no objects: its record says nothing about a mosaic that is gone.
-        mosaic = Path(self.spec.output).exists()
-        return list(self.journal.records(step, self.spec.render_fingerprint)) if mosaic else []
-
-    def todo(self, step: Step) -> dict[str, tuple[int, int]]:
-        """The tasks without a record; there are none to infer once the store was dropped after all was done."""
-        if step == "infer" and self.journal.complete and not self.store.exists():
-            return {}
-        done = {record.block for record in self.done(step)}
-        return {name: task for name, task in self.tasks(step).items() if name not in done}
-
-    @property
-    def store(self) -> Path:
-        """Where the per-tile records lie."""
-        return Path(os.path.normpath(self.journal.folder / self.spec.store))
-
     def _infer(self, cluster: Cluster, config: RunConfig) -> None:
         engine = Engine(config.device, config.batch_size, config.readers, cluster.threads)
-        if self.todo("infer"):
+        if self.agenda.todo("infer"):
             self._create_store()
             self._step("infer", cluster, worker.infer_block, (engine,))
 
     def _join(self, cluster: Cluster) -> None:
         """Join segments to objects, where the run is for objects and the mosaic is not made yet."""
-        if "link" in self.steps and self.todo("render"):
-            if self.todo("link"):
+        if "link" in self.agenda.steps and self.agenda.todo("render"):
+            if self.agenda.todo("link"):
                 self._step("link", cluster, worker.link_block, ())
                 self.journal.drop("resolve")
-            if self.todo("resolve"):
+            if self.agenda.todo("resolve"):
                 self._step("resolve", cluster, worker.resolve, ())
 
     def _render(self, cluster: Cluster) -> None:
-        if self.todo("render"):
+        if self.agenda.todo("render"):
             self._create_mosaic()
             self._step("render", cluster, worker.render_block, ())
 
     def _step(self, step: Step, cluster: Cluster, function: Callable[..., Any], extra: tuple[Any, ...]) -> None:
         """Run the tasks of a step that have no record."""
-        start, todo, fresh = time.perf_counter(), self.todo(step), self.fresh[step]
-        before, new = sum(record.pixels for record in self.done(step)), 0
+        start, todo, fresh = time.perf_counter(), self.agenda.todo(step), self.fresh[step]
+        before, new = sum(record.pixels for record in self.agenda.done(step)), 0
         self.on_progress(Progress(step, before, self.pixels, new, None))
         calls = ((str(self.journal.folder), *task, *extra) for task in todo.values())
         with closing(cluster.run(function, calls, alone=step == "infer")) as results:
@@ -223,14 +189,19 @@ class Run:
 
     def _create_store(self) -> None:
         """Make the store; one that is there stays, and one that is another run's is not ours to fill."""
-        if self.store.parent != self.journal.folder:
-            raise RetryLater(f"{self.store}: tile blocks are missing; finish the run that they belong to first")
-        if self.store.exists():
+        store = self.agenda.store
+        if store.parent != self.journal.folder:
+            raise RetryLater(f"{store}: tile blocks are missing; finish the run that they belong to first")
+        if store.exists():
             return
-        partial = self.store.with_name("store.partial")
-        shutil.rmtree(partial, ignore_errors=True)
+        for stale in self.journal.folder.glob("store.*partial") if not self.agenda.shard else ():
+            shutil.rmtree(stale)
+        partial = store.with_name(f"store.{uuid.uuid4().hex}.partial")
         Store(partial, self.spec.plan, self.spec.record_layout).create()
-        partial.replace(self.store)
+        try:
+            partial.replace(store)
+        except OSError:  # another part of the run was faster
+            shutil.rmtree(partial)
 
     def _create_mosaic(self) -> None:
         spec, model = self.spec, self.spec.model
@@ -268,26 +239,22 @@ class Run:
             pixels=self.pixels,
             tiles=sum(record.tiles for record in inferred),
             inferred=len(inferred),
-            reused=len(self.tasks("infer")) - len(inferred),
+            reused=len(self.agenda.own("infer")) - len(inferred),
             rendered=len(self.fresh["render"]),
-            objects=sum(record.segments for record in self.done("resolve")) if self.spec.objects else None,
-            saturated=sum(record.saturated for record in self.done("link")) if self.spec.objects else 0,
+            objects=sum(record.segments for record in self.agenda.done("resolve")) if self.spec.objects else None,
+            saturated=sum(record.saturated for record in self.agenda.done("link")) if self.spec.objects else 0,
+            shard=self.agenda.shard,
             seconds=self.seconds,
             parts=parts,
         )
 
 
-def steps_of(spec: RunSpec) -> tuple[Step, ...]:
-    """The steps of a run: only objects must be linked and resolved between inference and mosaic."""
-    return ("infer", "link", "resolve", "render") if spec.objects else ("infer", "render")
-
-
 def _require_records(journal: Journal) -> None:
     """Raises RetryLater where tile blocks are missing, UsageError where the store is gone."""
-    run = Run(journal.spec(), journal, _silent)
-    if not run.store.exists():
+    agenda = Agenda(journal.spec(), journal)
+    if not agenda.store.exists():
         raise OutputError(f"{journal.folder}: the per-tile records are not there; run again with --keep-store")
-    missing = list(run.todo("infer"))
+    missing = list(agenda.todo("infer"))
     if missing:
         some = ", ".join(missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
         raise RetryLater(f"{journal.folder}: {len(missing)} tile blocks are missing ({some}); finish them with run")

@@ -1,18 +1,17 @@
 """Whether what a run has written is still what it wrote; what is not will be made anew by the same run command."""
 
-import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.agenda import Agenda
 from pipeline.journal import Journal, Step
 from pipeline.place import existing
-from pipeline.run import steps_of
-from pipeline.spec import RunSpec
 
 
 @dataclass(frozen=True)
 class Damage:
-    """One block that is not as it was written: its files that are gone or have changed, relative to the run folder."""
+    """One block, and those of its files that are not as they were written, relative to the run folder."""
 
     step: Step
     block: str
@@ -41,28 +40,26 @@ def verify(output: Path) -> Verified:
         OutputError: There is no run, or it is being worked on.
     """
     journal = existing(output)
-    spec, checked, damaged = journal.spec(), dict[Step, int](), list[Damage]()
+    agenda = Agenda(journal.spec(), journal)
     with journal.lock():
-        for step in steps_of(spec):
-            kept = _journal(journal, spec, step)
-            if step == "infer" and journal.complete and not (kept.folder / "store").exists():
-                continue  # dropped, as was asked for
-            checked[step] = 0
-            for record in kept.written(step, getattr(spec, f"{step}_fingerprint")):
-                checked[step] += 1
-                if files := kept.damage(record):
-                    damaged.append(Damage(step, record.block, files))
-                    kept.forget(record)
-        if spec.objects and any(one.step == "infer" for one in damaged):
+        # A store that was dropped when all was done is not missed.
+        steps = [step for step in agenda.steps if step != "infer" or agenda.store.exists() or not journal.complete]
+        looked = {step: list(_look(agenda, step)) for step in steps}
+        damaged = tuple(one for found in looked.values() for one in found if one.files)
+        for one in damaged:
+            agenda.journal_of(one.step).forget(one.step, one.block)
+        if agenda.spec.objects and any(one.step == "infer" for one in damaged):
             _join_again(journal)
         if damaged:
             journal.reopen()
-    return Verified(str(output), checked, tuple(damaged))
+    return Verified(str(output), {step: len(found) for step, found in looked.items()}, damaged)
 
 
-def _journal(journal: Journal, spec: RunSpec, step: Step) -> Journal:
-    """Where the records of a step are: those of inference may be another run's, whose store this one stitches."""
-    return Journal(Path(os.path.normpath(journal.folder / spec.store)).parent) if step == "infer" else journal
+def _look(agenda: Agenda, step: Step) -> Iterator[Damage]:
+    """All blocks of a step that were written, with what is wrong with them."""
+    journal = agenda.journal_of(step)
+    for record in journal.written(step, agenda.fingerprint(step)):
+        yield Damage(step, record.block, journal.damage(record))
 
 
 def _join_again(journal: Journal) -> None:

@@ -63,8 +63,8 @@ def test_memory_above_the_limit_is_refused_with_both_figures(tmp_path):
 
 def test_a_finished_run_has_nothing_left(original):
     """And one that was not begun has everything."""
-    from pipeline.run import Run
+    from pipeline.agenda import Agenda
 
     spec = Journal(original.folder).spec()
-    assert Run(spec, Journal(original.folder), print).left == (0, 0)
-    assert Run(spec, Journal(original.folder / "none"), print).left == (1, 1)
+    assert Agenda(spec, Journal(original.folder)).left == (0, 0)
+    assert Agenda(spec, Journal(original.folder / "none")).left == (1, 1)

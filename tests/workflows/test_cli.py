@@ -81,6 +81,16 @@ def test_log_json_makes_every_line_an_object(command, raster: Path, model: Path,
     assert events[2]["step"] == "infer"
 
 
+def test_a_part_of_a_run_says_what_comes_after_all_parts(command, raster: Path, model: Path, tmp_path: Path) -> None:
+    """The command that makes the mosaic, which then works."""
+    out = tmp_path / "masks.zarr"
+    words = command("run", raster, "-m", model, "-o", out, "--shard", "0/1").stdout
+    assert f"part 0/1 only; after all parts: eomt-batch stitch {out}" in words
+    assert not out.exists()
+    assert command("stitch", out).exit_code == 0
+    assert out.exists()
+
+
 def test_several_rasters_make_a_mosaic_each(command, make_stripes, model: Path, tmp_path: Path) -> None:
     """OUT/<stem>.zarr, from arguments and from a list; a line of JSON per raster."""
     first, second = make_stripes("a.tif", (64, 64)), make_stripes("b.tif", (64, 96))

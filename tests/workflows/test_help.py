@@ -15,7 +15,7 @@ from workflows.cli.options import OF_RUN
 from workflows.cli.plan import plan
 from workflows.cli.run import run
 
-NOT_BUILT = ("--resolution", "--shard", "--on-error", "--mosaic", "--backend", "--levels")
+NOT_BUILT = ("--resolution", "--on-error", "--mosaic", "--backend", "--levels")
 
 
 def modules_after(*args: object) -> set[str]:

@@ -9,7 +9,7 @@ from typing import IO, Any, TypeVar
 
 import click
 
-from pipeline.config import RunConfig, parse_bytes, parse_overlap, parse_tile_size
+from pipeline.config import RunConfig, parse_bytes, parse_overlap, parse_shard, parse_tile_size
 from pipeline.errors import UsageError
 from workflows.cli.progress import Console
 from workflows.cli.settings import use_config
@@ -60,6 +60,11 @@ def _overlap(text: str) -> str:
     return text
 
 
+def _shard(text: str) -> str:
+    parse_shard(text)
+    return text
+
+
 def _zarr_format(text: str) -> int:
     if text not in ("2", "3"):
         raise UsageError(f"{text}: give 2 or 3")
@@ -70,6 +75,7 @@ AUTO = Parsed("auto|N", _auto_or_number)
 BYTES = Parsed("size", parse_bytes)
 DEVICE = Parsed("device", _device)
 OVERLAP = Parsed("px|ratio|%", _overlap)
+SHARD = Parsed("i/n", _shard)
 TILE_SIZE = Parsed("px|rows x cols", parse_tile_size)
 WORKERS = Parsed("auto|N", lambda text: _auto_or_number(text) or 0)
 ZARR_FORMAT = Parsed("2|3", _zarr_format)
@@ -156,6 +162,10 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         {"type": AUTO, "show_default": "auto", "help": "Tiles per forward; a full device halves it and goes on."},
     ),
     "readers": (("--readers",), {"type": int, "help": "Reader threads per worker."}),
+    "shard": (
+        ("--shard",),
+        {"type": SHARD, "help": "Infer the i-th of n parts only, from 0, as jobs of an array do; then stitch."},
+    ),
     "workers": (
         ("--workers",),
         {"type": WORKERS, "help": "Worker processes on this machine; 0, which is also auto: all in this process."},

@@ -142,7 +142,9 @@ def summary(report: "Report") -> str:
     done = [
         f"{report.inferred} of {blocks} tile blocks inferred ({report.tiles} tiles)",
         f"{report.reused} reused",
-        f"{report.rendered} output blocks written",
+        f"part {report.shard} only; after all parts: eomt-batch stitch {report.output}"
+        if report.shard
+        else f"{report.rendered} output blocks written",
         *_objects(report),
     ]
     return f"{report.output}: {report.pixels / MEGA:.2f} Mpx; {', '.join([*done, *steps])}"
