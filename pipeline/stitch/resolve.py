@@ -21,11 +21,14 @@ class Edges(NamedTuple):
     second: NDArray[np.int64]
 
 
+AT_ONCE = 2**18
+"""Links that are looked at at a time. More of them hang together in larger components, in which more is contested."""
+
+
 def cluster(count: int, links: Edges, apart: Edges) -> tuple[NDArray[np.int64], int]:
     """Join `count` segments along links, in the links' order, but never two that are apart.
 
-    Most components of the links hold no two that are apart, and are clusters as they are. The others are gone through
-    link by link.
+    Some links at a time, between the clusters that those before them have made.
 
     Args:
         count: n.
@@ -35,20 +38,48 @@ def cluster(count: int, links: Edges, apart: Edges) -> tuple[NDArray[np.int64], 
     Returns:
         The first segment of each one's cluster, (n,); and how many links were refused.
     """
-    component = _components(count, links)
-    firsts = _firsts(component)
-    contested = np.unique(component[apart.first[component[apart.first] == component[apart.second]]])
-    doubtful = np.zeros(int(component.max(initial=-1)) + 1, bool)
-    doubtful[contested] = True
-    inside = doubtful[component]
-    if not inside.any():
-        return firsts, 0
-    places = np.cumsum(inside) - 1
-    members = np.flatnonzero(inside)
-    parts = [_within(edges, inside, places) for edges in (links, apart)]
-    found, refused = _cluster_one_by_one(len(members), *parts)
-    firsts[members] = members[_firsts(found)]
+    firsts, refused = np.arange(count), 0
+    for start in range(0, len(links.first), AT_ONCE):
+        some = _between(firsts, Edges(*(ends[start : start + AT_ONCE] for ends in links)))
+        apart = _between(firsts, apart)
+        refused += _cluster_some(firsts, some, apart)
+        firsts = firsts[firsts]
     return firsts, refused
+
+
+def _between(firsts: NDArray[np.int64], edges: Edges) -> Edges:
+    """Edges between clusters, each by its first segment, instead of between segments; none within one."""
+    first, second = (firsts[ends] for ends in edges)
+    across = first != second
+    return Edges(first[across], second[across])
+
+
+def _cluster_some(firsts: NDArray[np.int64], links: Edges, apart: Edges) -> int:
+    """Let the clusters that are linked, and may be joined, have one first segment; how many links were refused.
+
+    Most components of the links hold no two clusters that are apart, and become clusters as they are. The others are
+    gone through link by link.
+    """
+    members = np.unique(np.concatenate(links))
+    links, apart = _within(members, links), _within(members, apart)
+    component = _components(len(members), links)
+    joined, refused = _lowest(component), 0
+    doubtful = np.zeros(len(members), bool)
+    doubtful[component[apart.first[component[apart.first] == component[apart.second]]]] = True
+    contested = np.flatnonzero(doubtful[component])
+    if contested.size:
+        found, refused = _one_by_one(len(contested), _within(contested, links), _within(contested, apart))
+        joined[contested] = contested[_lowest(found)]
+    firsts[members] = members[joined]
+    return refused
+
+
+def _within(members: NDArray[np.int64], edges: Edges) -> Edges:
+    """The edges that have both ends among some places, ascending, as edges between these."""
+    places = [np.searchsorted(members, ends) for ends in edges]
+    known = [members.take(at, mode="clip") == ends for at, ends in zip(places, edges, strict=True)]
+    both = known[0] & known[1]
+    return Edges(places[0][both], places[1][both])
 
 
 def _components(count: int, links: Edges) -> NDArray[np.int64]:
@@ -57,19 +88,14 @@ def _components(count: int, links: Edges) -> NDArray[np.int64]:
     return found
 
 
-def _firsts(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The first place that carries the same label as each place."""
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    found: NDArray[np.int64] = first[inverse]
-    return found
+def _lowest(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The lowest place that carries the same label as each place."""
+    lowest = np.full(len(labels), len(labels))
+    np.minimum.at(lowest, labels, np.arange(len(labels)))
+    return lowest[labels]
 
 
-def _within(edges: Edges, inside: NDArray[np.bool_], places: NDArray[np.int64]) -> Edges:
-    kept = inside[edges.first] & inside[edges.second]
-    return Edges(places[edges.first[kept]], places[edges.second[kept]])
-
-
-def _cluster_one_by_one(count: int, links: Edges, apart: Edges) -> tuple[NDArray[np.int64], int]:
+def _one_by_one(count: int, links: Edges, apart: Edges) -> tuple[NDArray[np.int64], int]:
     """Join along links unless apart; the smaller set of exclusions is always moved to the larger."""
     parent = list(range(count))
     enemies: list[set[int]] = [set() for _ in range(count)]
