@@ -32,19 +32,19 @@ class Segments(NamedTuple):
 
     Attributes:
         keys: (n,) uint64, ascending within a tile.
-        scores: (n,) int64 in units of 1 / `SURE`.
+        scores: (n,) uint16 in units of 1 / `SURE`.
         areas: (n,) int64, cells.
-        classes: (n, `TOP`) int64, the likeliest classes first.
-        class_probs: (n, `TOP`) int64 in units of 1 / `SURE`; 0 where there are fewer classes.
+        classes: (n, `TOP`) uint16, the likeliest classes first.
+        class_probs: (n, `TOP`) uint16 in units of 1 / `SURE`; 0 where there are fewer classes.
         shares: (n,) int64, its tile's shares of the word summed over its cells, in units of 1 / `UNIT`.
         own: (n,) int64, their squares summed, in units of 1 / `UNIT`².
     """
 
     keys: NDArray[np.uint64]
-    scores: NDArray[np.int64]
+    scores: NDArray[np.uint16]
     areas: NDArray[np.int64]
-    classes: NDArray[np.int64]
-    class_probs: NDArray[np.int64]
+    classes: NDArray[np.uint16]
+    class_probs: NDArray[np.uint16]
     shares: NDArray[np.int64]
     own: NDArray[np.int64]
 
@@ -55,14 +55,14 @@ class Pairs(NamedTuple):
     Attributes:
         first: (m,) uint64, keys of the segments of the tile of lower rank.
         second: (m,) uint64, of the other.
-        likeness: (m,) int64 in units of 1 / `LIKE`.
+        likeness: (m,) int32 in units of 1 / `LIKE`.
         alike: (m,) bool, whether their best class is the same.
         shared: (m,) int64, products of the two tiles' shares summed over common cells, in units of 1 / `UNIT`².
     """
 
     first: NDArray[np.uint64]
     second: NDArray[np.uint64]
-    likeness: NDArray[np.int64]
+    likeness: NDArray[np.int32]
     alike: NDArray[np.bool_]
     shared: NDArray[np.int64]
 
@@ -110,13 +110,13 @@ def segments_of(views: Views, view: View) -> Segments:
     inside, flat = at >= 0, shares.ravel()
     totals = [sums(at[inside], part[inside], len(fused)) for part in (flat, flat**2)]
     top = np.argsort(-fused.class_probs[chosen], axis=1, kind="stable")[:, :TOP]
-    probs = np.rint(np.take_along_axis(fused.class_probs[chosen], top, 1) * SURE).astype(np.int64)
+    probs = np.rint(np.take_along_axis(fused.class_probs[chosen], top, 1) * SURE)
     spare = [(0, 0), (0, TOP - top.shape[1])]
     return Segments(
         view.keys(chosen),
-        fused.scores[chosen],
+        fused.scores[chosen].astype(np.uint16),
         fused.areas[chosen],
-        *(np.pad(part, spare) for part in (top, probs)),
+        *(np.pad(part.astype(np.uint16), spare) for part in (top, probs)),
         *(part[chosen] for part in totals),
     )
 
@@ -141,7 +141,7 @@ def pairs_between(view: View, other: View, shares: NDArray[np.int64], others: ND
     first, second = np.nonzero(table[1:, 1:])
     alike = view.fused.classes[first] == other.fused.classes[second]
     likeness = _likeness(table, first, second) * _agreement(view, other, first, second)
-    codes = np.rint(LIKE * likeness).astype(np.int64)
+    codes = np.rint(LIKE * likeness).astype(np.int32)
     shared = np.zeros_like(table) if strip.touch else strip.table(shares[here] * others[there])
     return Pairs(view.keys(first), other.keys(second), codes, alike, shared[1:, 1:][first, second])
 
@@ -178,10 +178,11 @@ def borders_of(views: Views, view: View) -> tuple[Conflicts, Lumps]:
     return Conflicts(view.keys(first), view.keys(second)), Lumps(np.concatenate([NO_KEYS, *lumps]))
 
 
-NO_KEYS, NO_NUMBERS, NO_TOP = np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros((0, TOP), np.int64)
+NO_KEYS, NO_SUMS, NO_SCORES = np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.uint16)
+NO_TOP = np.zeros((0, TOP), np.uint16)
 EMPTY: dict[type, tuple[NDArray[Any], ...]] = {
-    Segments: (NO_KEYS, NO_NUMBERS, NO_NUMBERS, NO_TOP, NO_TOP, NO_NUMBERS, NO_NUMBERS),
-    Pairs: (NO_KEYS, NO_KEYS, NO_NUMBERS, np.zeros(0, bool), NO_NUMBERS),
+    Segments: (NO_KEYS, NO_SCORES, NO_SUMS, NO_TOP, NO_TOP, NO_SUMS, NO_SUMS),
+    Pairs: (NO_KEYS, NO_KEYS, np.zeros(0, np.int32), np.zeros(0, bool), NO_SUMS),
     Conflicts: (NO_KEYS, NO_KEYS),
     Lumps: (NO_KEYS,),
 }

@@ -1,5 +1,6 @@
 """The objects of a run: what was joined, with class, score, and how many of those who could see it did."""
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,9 @@ OTHER_CLASS_NEEDS = 0.5
 
 VOTE = 0.5
 """The least vote of an object: below it most of the tiles that could see it did not."""
+
+COUNTERS = 2**22
+"""Sums of a cluster and a class that are made at a time: so many classes may have any number of clusters."""
 
 
 class Objects(NamedTuple):
@@ -58,18 +62,19 @@ def resolve(links: Links, rules: Rules, cell: int) -> Objects:
     edges = _edges(segments, pairs)
     lumps = np.isin(segments.keys, links.lumps.keys)
     strong &= ~(lumps[edges.first] | lumps[edges.second])
-    order = np.lexsort((edges.second, edges.first, -pairs.likeness))
-    order = order[strong[order]]
-    first, _ = cluster(count, Edges(edges.first[order], edges.second[order]), _edges(segments, apart))
-    roots, cluster_of = np.unique(first, return_inverse=True)
-    facts = _facts(segments, pairs, edges, lumps, cluster_of, len(roots))
-    kept = ~lumps[roots] & (facts.votes >= VOTE * SURE) & (facts.areas * cell >= rules.min_area * UNIT)
+    first, _ = cluster(count, _strongest_first(edges, pairs.likeness, strong), _edges(segments, apart))
+    root = first == np.arange(count)
+    cluster_of = (np.cumsum(root) - 1)[first]
+    facts = _facts(segments, pairs, edges, lumps, cluster_of, int(root.sum()))
+    kept = ~lumps[root] & (facts.votes >= VOTE * SURE) & (facts.areas * cell >= rules.min_area * UNIT)
     numbers = np.where(kept, np.cumsum(kept), 0)[cluster_of]
     return Objects(facts.classes[kept], facts.scores[kept], facts.votes[kept], segments.keys, numbers)
 
 
 def _ordered(links: Links) -> tuple[Segments, Pairs, Conflicts]:
     """The links, segments by their keys."""
+    if np.all(links.segments.keys[1:] > links.segments.keys[:-1]):
+        return links.segments, links.pairs, links.conflicts
     order = np.argsort(links.segments.keys)
     columns: list[Any] = [column[order] for column in links.segments]
     return Segments(*columns), links.pairs, links.conflicts
@@ -79,6 +84,13 @@ def _edges(segments: Segments, pairs: Pairs | Conflicts) -> Edges:
     """Pairs of keys as pairs of places."""
     places = (np.searchsorted(segments.keys, keys) for keys in (pairs.first, pairs.second))
     return Edges(*places)
+
+
+def _strongest_first(edges: Edges, likeness: NDArray[np.integer], strong: NDArray[np.bool_]) -> Edges:
+    """The strong ones of some edges, of equal ones those of lower places first."""
+    first, second = (ends[strong] for ends in edges)
+    order = np.lexsort((second, first, -likeness[strong]))
+    return Edges(first[order], second[order])
 
 
 class _Facts(NamedTuple):
@@ -117,14 +129,17 @@ def _facts(
 def _classes(segments: Segments, cluster_of: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """Each cluster's likeliest class, every segment counting by area and score; the lower of equal ones."""
     kinds = int(segments.classes.max(initial=0)) + 1
-    weights = (segments.areas * segments.scores)[:, None] * segments.class_probs
-    codes = cluster_of[:, None] * kinds + segments.classes
-    some, place = np.unique(codes.ravel(), return_inverse=True)
-    totals = _sums(place, weights.ravel(), len(some))
-    owner, kind = some // kinds, some % kinds
-    best = np.lexsort((kind, -totals, owner))
-    _, first = np.unique(owner[best], return_index=True)
-    classes: NDArray[np.int64] = kind[best][first]
+    some = max(1, COUNTERS // kinds)
+    order = np.argsort(cluster_of, kind="stable")
+    bounds = np.searchsorted(cluster_of[order], np.arange(0, count + some, some))
+    classes = np.zeros(count, np.int64)
+    for low, (start, stop) in zip(range(0, count, some), pairwise(bounds), strict=True):
+        totals = np.zeros((min(some, count - low), kinds), np.int64)
+        members = order[start:stop]
+        weights = segments.areas[members] * segments.scores[members]
+        for kind, prob in zip(segments.classes[members].T, segments.class_probs[members].T, strict=True):
+            np.add.at(totals, (cluster_of[members] - low, kind), weights * prob)
+        classes[low : low + some] = totals.argmax(1)
     return classes
 
 
