@@ -6,7 +6,7 @@ LINK: one task per tile block writes what its tiles' segments are, and how they 
 
 import os
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -19,7 +19,7 @@ from pipeline.clock import Clock
 from pipeline.errors import RunError
 from pipeline.journal import LINKS, OBJECTS, BlockRecord
 from pipeline.spec import RunSpec
-from pipeline.stitch.links import Conflicts, Links, Lumps, Pairs, Segments, joined, link
+from pipeline.stitch.links import Conflicts, Links, Lumps, Pairs, Segments, link
 from pipeline.stitch.objects import Objects, resolve
 from pipeline.stitch.views import Views
 from pipeline.store import Store
@@ -104,12 +104,20 @@ def resolve_run(spec: RunSpec, folder: Path) -> tuple[BlockRecord, list[Path]]:
 
 
 def read_links(paths: Iterable[Path]) -> Links:
-    """The links of some blocks together."""
-    parts = [load(path) for path in paths]
+    """The links of some blocks together, column by column: all blocks' tables are never there beside what is made."""
+    files = list(paths)
     return Links(*(
-        joined(table, [table(*(part[f"{name}_{column}"] for column in table._fields)) for part in parts])
-        for name, table in TABLES.items()
+        table(*(_column(files, f"{name}_{column}") for column in table._fields)) for name, table in TABLES.items()
     ))  # fmt: skip
+
+
+def _column(files: Sequence[Path], name: str) -> NDArray[Any]:
+    """One column of the tables in some files."""
+    parts = []
+    for path in files:
+        with np.load(path, allow_pickle=False) as file:
+            parts.append(file[name])
+    return np.concatenate(parts)
 
 
 def read_objects(folder: Path) -> Objects:
