@@ -58,7 +58,7 @@ def save_extents(folder: Path, block: OutputBlock, extents: Extents) -> Path:
     return save(folder / AREAS / f"{block.name}.npz", extents._asdict())
 
 
-def add_up(parts: Sequence[Extents], count: int) -> Extents:
+def add_up(parts: Iterable[Extents], count: int) -> Extents:
     """The extents of the objects 1..count in all blocks together; of those that have no pixel, an area of 0."""
     areas, boxes = np.zeros(count, np.int64), np.zeros((count, 4), np.int64)
     boxes[:, :2] = np.iinfo(np.int64).max
@@ -76,7 +76,7 @@ def write_objects(folder: Path, classes: Sequence[str], blocks: Iterable[OutputB
     An object that others hide everywhere has no row. Only these blocks count: another layout may have left others.
     """
     objects = read_objects(folder)
-    parts = [Extents(**load(folder / AREAS / f"{block.name}.npz")) for block in blocks]
+    parts = (Extents(**load(folder / AREAS / f"{block.name}.npz")) for block in blocks)
     extents = add_up(parts, len(objects.classes))
     shown = extents.areas > 0
     kinds = objects.classes[shown]
@@ -84,7 +84,7 @@ def write_objects(folder: Path, classes: Sequence[str], blocks: Iterable[OutputB
     table = pa.table({
         "id": extents.numbers[shown].astype(np.uint32),
         "class": kinds.astype(np.uint16),
-        "name": np.array(classes)[kinds],
+        "name": pa.array(classes).take(pa.array(kinds)),
         "score": (objects.scores[shown] / SURE).astype(np.float32),
         "area": extents.areas[shown],
         **sides,
