@@ -111,12 +111,13 @@ def segments_of(views: Views, view: View) -> Segments:
     totals = [sums(at[inside], part[inside], len(fused)) for part in (flat, flat**2)]
     top = np.argsort(-fused.class_probs[chosen], axis=1, kind="stable")[:, :TOP]
     probs = np.rint(np.take_along_axis(fused.class_probs[chosen], top, 1) * SURE)
-    spare = [(0, 0), (0, TOP - top.shape[1])]
+    classes, class_probs = (np.pad(part.astype(np.uint16), [(0, 0), (0, TOP - top.shape[1])]) for part in (top, probs))
     return Segments(
         view.keys(chosen),
         fused.scores[chosen].astype(np.uint16),
         fused.areas[chosen],
-        *(np.pad(part.astype(np.uint16), spare) for part in (top, probs)),
+        classes,
+        class_probs,
         *(part[chosen] for part in totals),
     )
 
