@@ -59,7 +59,7 @@ class LinkWorker:
             found = link(self.views, list(block.tiles))
             saturated = self._saturated(block)
         with clock("write"):
-            path = save(self.folder / LINKS / f"{block.name}.npz", _columns(found))
+            path = write_links(self.folder / LINKS / f"{block.name}.npz", found)
         record = BlockRecord(
             block.name,
             "link",
@@ -103,6 +103,17 @@ def resolve_run(spec: RunSpec, folder: Path) -> tuple[BlockRecord, list[Path]]:
     ]
 
 
+def write_links(path: Path, links: Links) -> Path:
+    """Write the links of a block."""
+    tables: tuple[Any, ...] = links.segments, links.pairs, links.conflicts, links.lumps
+    columns = {
+        f"{name}_{column}": values
+        for name, table in zip(TABLES, tables, strict=True)
+        for column, values in table._asdict().items()
+    }
+    return save(path, columns)
+
+
 def read_links(paths: Iterable[Path]) -> Links:
     """The links of some blocks together, column by column: all blocks' tables are never there beside what is made."""
     files = list(paths)
@@ -123,15 +134,6 @@ def _column(files: Sequence[Path], name: str) -> NDArray[Any]:
 def read_objects(folder: Path) -> Objects:
     """The objects of a run."""
     return Objects(**load(folder / OBJECTS))
-
-
-def _columns(links: Links) -> dict[str, NDArray[Any]]:
-    tables: tuple[Any, ...] = links.segments, links.pairs, links.conflicts, links.lumps
-    return {
-        f"{name}_{column}": values
-        for name, table in zip(TABLES, tables, strict=True)
-        for column, values in table._asdict().items()
-    }
 
 
 def save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Path:

@@ -14,7 +14,8 @@ Examples:
   eomt-batch bench memory scene.tif --size 32000x40000 --size 16000x20000
   eomt-batch bench tiles scenes/ labels/ --model aerial-tiny
   eomt-batch bench objects images/ labels/ --only validation.txt --model nuclei-tiny
-  eomt-batch bench stitch --seeds 3 --overlap 25%"""
+  eomt-batch bench stitch --seeds 3 --overlap 25%
+  eomt-batch bench resolve --segments 6000000"""
 
 
 @click.group(epilog=EXAMPLE)
@@ -136,6 +137,19 @@ def stitch(
         found.append(one)
     for row in tabulate(found):
         click.echo(json.dumps(asdict(row)) if as_json else row.line)
+
+
+@bench.command(epilog=EXAMPLE)
+@click.option("--segments", type=click.IntRange(36), default=1_000_000, show_default=True, help="About so many.")
+@shared("as_json")
+def resolve(segments: int, as_json: bool) -> None:
+    """Seconds and memory of joining the segments of tiles to objects, on drawn links between them."""
+    from pipeline.bench.stitching.crowd import measure_resolve
+
+    row = measure_resolve(segments)
+    counts = f"{row.segments} segments, {row.pairs} pairs, {row.exclusions} exclusions: {row.objects} objects"
+    costs = f"read in {row.reading:.1f} s, resolved in {row.resolving:.1f} s   peak {row.peak / 1e9:.2f} GB"
+    click.echo(json.dumps(asdict(row)) if as_json else f"{counts}   {costs}")
 
 
 def _word(value: Any) -> str:
