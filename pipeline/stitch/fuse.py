@@ -1,6 +1,5 @@
 """FUSE: the queries of one tile compete for its cells; those that hold their ground become its segments."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +25,7 @@ class Fused:
         scores: (n,) int64 in units of 1 / `SURE`, of the best query.
         areas: (n,) int64, cells that it holds.
         class_probs: (n, K) float32, of the best query, without "no object".
-        query_scores: (Q,) int64 in units of 1 / `SURE`, of all queries.
+        query_scores: (Q,) int64 in units of 1 / `SURE`, see `query_scores`.
         taking_part: how many queries competed.
     """
 
@@ -63,11 +62,15 @@ def fuse(tile: TileQueries, rules: Rules) -> Fused:
 
 
 def query_scores(tile: TileQueries, rules: Rules) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Scores (n,) in units of 1 / `SURE` and best classes (n,); K is "no object"."""
+    """Scores (n,) in units of 1 / `SURE` and best classes (n,); K is "no object".
+
+    The outline counts only where the class alone would do: a score is rounded, so by less than one unit more.
+    """
     classes = tile.class_probs.argmax(1)
     scores = tile.class_probs.max(1).astype(np.float64) if len(classes) else np.zeros(0)
     if rules.outlined:
-        scores = scores * [_mean_inside(mask) for mask in _boxed(tile, range(len(classes)))]
+        for query in np.flatnonzero((scores - rules.score_threshold) * SURE > -1).tolist():
+            scores[query] *= _mean_inside(tile.masks[query][box_of(tile, query)])
     return np.rint(scores * SURE).astype(np.int64), classes
 
 
@@ -75,10 +78,6 @@ def box_of(tile: TileQueries, query: int) -> tuple[slice, slice]:
     """Rows and columns of the cells where a query may be."""
     top, left, bottom, right = tile.boxes[query].tolist()
     return slice(top, bottom), slice(left, right)
-
-
-def _boxed(tile: TileQueries, queries: range) -> Iterator[NDArray[np.uint8]]:
-    return (tile.masks[query][box_of(tile, query)] for query in queries)
 
 
 def _mean_inside(mask: NDArray[np.uint8]) -> float:
