@@ -54,19 +54,19 @@ def paint(views: Views, objects: Objects, window: Window, mask_threshold: float,
         places: 1 for the strongest of each pixel, 2 for the second as well, and so on.
     """
     cells = cells_of(window, views.stride)
-    hidden = hidden_objects(views, objects, cells)
+    found = list(consensuses(views, objects, views.around(cells, SMALL)))
+    hidden = hidden_objects(views, found, cells)
     canvas = _Canvas(cells, views.stride, places)
-    for consensus in consensuses(views, objects, views.around(cells, 1)):
+    for consensus in found:
         if consensus.number not in hidden:
             canvas.add(consensus, mask_threshold)
     return canvas.painted(window)
 
 
-def hidden_objects(views: Views, objects: Objects, cells: Window) -> set[int]:
-    """The small objects in a window of cells that do not win enough of what they claim, there and around it."""
-    around = views.around(cells, SMALL)
-    canvas, claims = _Canvas(around, 1), dict[int, int]()
-    for consensus in consensuses(views, objects, around):
+def hidden_objects(views: Views, found: list[Consensus], cells: Window) -> set[int]:
+    """The small ones of the objects in and around a window of cells that do not win enough of what they claim there."""
+    canvas, claims = _Canvas(views.around(cells, SMALL), 1), dict[int, int]()
+    for consensus in found:
         claimed = canvas.add(consensus, views.rules.mask_threshold)
         if consensus.number > 0 and max(consensus.cells[2:]) <= SMALL:
             claims[consensus.number] = claimed
@@ -104,6 +104,8 @@ class _Canvas:
     def _enlarged(self, consensus: Consensus, values: NDArray[np.int64], common: Window) -> NDArray[np.float64]:
         """Values of cells at the pixels of some of them; beyond the last cells they stay as they are."""
         rows, cols = common.within(consensus.cells)
+        if self.stride == 1:
+            return values[rows, cols].astype(np.float64)
         around = np.pad(values, 1, mode="edge")[rows.start : rows.stop + 2, cols.start : cols.stop + 2]
         return enlarge(around, self.stride) / (2 * self.stride) ** 2
 

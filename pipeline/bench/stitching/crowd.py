@@ -28,7 +28,7 @@ EACH, BLOCK = 36, 64
 """Segments of a tile, and tiles of a file."""
 
 LINKED, RIGHT, APART, LUMPS = 0.7, 0.8, 0.15, 0.01
-"""Shares: of segments linked to a neighbouring tile, of links that are right, of segments apart from the next; lumps."""
+"""Shares: of segments linked to a neighbouring tile, of right links, of segments apart from the next; and lumps."""
 
 CELLS, STRIP, CELL = 300, 30, 16
 """Cells of a segment, cells that it shares with a neighbouring tile, and pixels of a cell."""
