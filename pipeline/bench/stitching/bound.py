@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.bench.stitching.scene import Truth
-from pipeline.stitch.links import LIKE, NO_KEYS, Conflicts, Links, Pairs, link
+from pipeline.stitch.links import LIKE, NO_KEYS, Conflicts, Links, Pairs, joined, link
 from pipeline.stitch.objects import resolve
 from pipeline.stitch.paint import paint
 from pipeline.stitch.queries import QueryReader, Rules
@@ -40,10 +40,10 @@ def _shown(view: View, truth: Truth) -> tuple[NDArray[np.uint64], NDArray[np.int
 def _told(links: Links, keys: NDArray[np.uint64], objects: NDArray[np.int64]) -> Links:
     """Links that join the segments of each true object, and no others."""
     first, second = (objects[np.searchsorted(keys, ends)] for ends in links.pairs[:2])
-    likeness = np.where((first == second) & (first > 0), LIKE, 0)
+    likeness = np.where((first == second) & (first > 0), np.int32(LIKE), np.int32(0))
     chain = _chain(links.segments.keys, objects[np.searchsorted(keys, links.segments.keys)])
-    pairs = (np.concatenate(ends) for ends in zip(links.pairs._replace(likeness=likeness), chain, strict=True))
-    return Links(links.segments, Pairs(*pairs), Conflicts(NO_KEYS, NO_KEYS), links.lumps)
+    pairs = joined(Pairs, [links.pairs._replace(likeness=likeness), chain])
+    return Links(links.segments, pairs, Conflicts(NO_KEYS, NO_KEYS), links.lumps)
 
 
 def _chain(keys: NDArray[np.uint64], objects: NDArray[np.int64]) -> Pairs:
@@ -53,4 +53,4 @@ def _chain(keys: NDArray[np.uint64], objects: NDArray[np.int64]) -> Pairs:
     same = (objects[ends[0]] == objects[ends[1]]) & (objects[ends[0]] > 0)
     count = int(same.sum())
     first, second = keys[ends[:, same]]
-    return Pairs(first, second, np.full(count, LIKE), np.ones(count, bool), np.zeros(count, np.int64))
+    return Pairs(first, second, np.full(count, LIKE, np.int32), np.ones(count, bool), np.zeros(count, np.int64))

@@ -44,7 +44,7 @@ def test_fusion_equals_the_reference_on_the_cells(seed, stuff):
 def test_instance_scores_equal_those_of_the_postprocessing():
     """Class probability times mean mask probability inside."""
     tile = random_tile(3)
-    ours, _ = query_scores(tile, Rules(outlined=True))
+    ours, _ = query_scores(tile, Rules(outlined=True, score_threshold=0))
     scored = with_instance_scores(as_outputs(tile)).class_logits[0].exp()[:, :-1].amax(-1).numpy()
     real = tile.class_probs.argmax(1) < CLASSES
     np.testing.assert_allclose(ours[real] / SURE, scored[real], atol=1 / SURE)
