@@ -17,6 +17,7 @@ from pipeline.cluster import cores
 from pipeline.config import RunConfig
 from pipeline.devices import choose_device
 from pipeline.errors import UsageError
+from pipeline.pyramid import level_shape
 from pipeline.source import CACHE_BYTES
 from pipeline.spec import RunSpec
 from pipeline.stitch.sieve import margin
@@ -99,8 +100,7 @@ def bill(spec: RunSpec, *, batch_size: int, readers: int, workers: int | None, t
     # What inference has freed serves rendering too: a process peaks once.
     worker = fixed + int(SLACK * max(infer, render))
     memory = DRIVER if workers is None else (DRIVER if workers else 0) + max(1, workers) * worker
-    pixels = spec.plan.shape[0] * spec.plan.shape[1] * (np.dtype(spec.codes.dtype).itemsize + 1)
-    return Bill(memory, infer, render, _tiles(spec) * spec.record_layout.tile_bytes, pixels)
+    return Bill(memory, infer, render, _tiles(spec) * spec.record_layout.tile_bytes, _mosaic(spec))
 
 
 def _tiles(spec: RunSpec) -> int:
@@ -108,6 +108,12 @@ def _tiles(spec: RunSpec) -> int:
     if spec.aoi is None:
         return len(spec.plan)
     return sum(len(block.tiles) for block in spec.plan.blocks() if spec.aoi.within(block.extent))
+
+
+def _mosaic(spec: RunSpec) -> int:
+    """Classes and confidence of all levels."""
+    shapes = [level_shape(spec.plan.shape, level) for level in range(spec.levels)]
+    return sum(rows * cols for rows, cols in shapes) * (np.dtype(spec.codes.dtype).itemsize + 1)
 
 
 def of_config(spec: RunSpec, config: RunConfig) -> Bill:

@@ -4,10 +4,14 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from pipeline.chunks import Layout, ZarrFormat
 from pipeline.errors import UsageError
 
 Device = str
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+LOWEST = {"tile_block": 1, "chunk": 16, "zarr_shard": 0, "readers": 1, "workers": 0, "min_area": 0, "sieve": 0}
+"""What numbers must be at least."""
 
 
 def parse_tile_size(text: str) -> tuple[int, int]:
@@ -102,6 +106,8 @@ class RunConfig:
         sieve: Parts of a class or an object of fewer pixels take the second best of each pixel; 0: none does.
         zarr_format: Of the mosaic.
         chunk: Pixels a side of its chunks.
+        zarr_shard: Pixels a side of its shards, format 3 only; 0: none.
+        levels: Its resolutions, each half of the one before; None: until the coarsest is below 1024 pixels.
         device: `auto`, `cpu`, `cuda`, `cuda:1`.
         batch_size: Tiles per forward; None: by the device.
         readers: Reader threads per worker.
@@ -137,8 +143,10 @@ class RunConfig:
     merge_threshold: float = 0.3
     min_area: int = 0
     sieve: int = 0
-    zarr_format: Literal[2, 3] = 2
+    zarr_format: ZarrFormat = 2
     chunk: int = 1024
+    zarr_shard: int = 0
+    levels: int | None = None
     device: Device = "auto"
     batch_size: int | None = None
     readers: int = 2
@@ -159,11 +167,9 @@ class RunConfig:
         self._check_cluster()
 
     def _check_numbers(self) -> None:
-        for name, lowest in (("tile_block", 1), ("chunk", 16), ("readers", 1), ("workers", 0)):
+        for name, lowest in LOWEST.items():
             _at_least(name, getattr(self, name), lowest)
-        for name in ("min_area", "sieve"):
-            _at_least(name, getattr(self, name), 0)
-        for name in ("batch_size", "subdataset", "max_memory"):
+        for name in ("batch_size", "subdataset", "max_memory", "levels"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)
         for side in self.tile_size or ():
@@ -182,6 +188,7 @@ class RunConfig:
             raise UsageError(f"--zarr-format {self.zarr_format}: give 2 or 3")
         if self.shard is not None:
             parse_shard(self.shard)
+        Layout(self.zarr_format, self.chunk, self.zarr_shard or None).checked()
 
     def _check_cluster(self) -> None:
         if self.exact and self.tta != "none":

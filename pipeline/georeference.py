@@ -89,6 +89,13 @@ class Georeference:
         a, b, c, d, e, f = self.transform
         return Georeference((height, width), (2 * a, 2 * b, c, 2 * d, 2 * e, f), self.crs)
 
+    def pyramid(self, levels: int) -> list["Georeference"]:
+        """The same place at full, half, quarter ... resolution."""
+        places = [self]
+        while len(places) < levels:
+            places.append(places[-1].halved())
+        return places
+
 
 def array_attributes(place: Georeference) -> Attributes:
     """What every array of pixels carries: all of the ways, since most readers open an array alone."""

@@ -22,7 +22,7 @@ from pipeline.errors import OutputError
 from pipeline.shards import sync
 from pipeline.spec import RunSpec, read_spec
 
-Step = Literal["infer", "link", "resolve", "render"]
+Step = Literal["infer", "link", "resolve", "render", "downsample"]
 
 LINKS, AREAS, OBJECTS = "links", "areas", "objects.npz"
 """What the steps between inference and mosaic leave in the run folder: see `pipeline.link`."""

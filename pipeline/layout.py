@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any
 
 import numcodecs
 import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
+from pipeline.chunks import Layout, ZarrFormat
 from pipeline.codes import Layer
-from pipeline.errors import UsageError
 from pipeline.georeference import (
     CF_NAME,
     DIMENSIONS,
@@ -23,45 +23,26 @@ from pipeline.georeference import (
     spatial_ref_attributes,
 )
 
-ZarrFormat = Literal[2, 3]
-
 MARKER = "eomt_batch"
 """The root attribute that holds the provenance, and tells that the directory is ours to change."""
 
 
-class Layout(NamedTuple):
-    """How arrays are cut into stored objects.
-
-    Raises:
-        UsageError: From `checked`: shards in format 2, or shards that are no whole number of chunks.
-    """
-
-    zarr_format: ZarrFormat
-    chunk: int
-    shard: int | None
-
-    def checked(self) -> Self:
-        """The layout, known to be possible."""
-        if self.shard is None:
-            return self
-        if self.zarr_format == 2:
-            raise UsageError(f"--zarr-shard {self.shard}: format 2 has no shards; add --zarr-format 3")
-        if self.shard <= 0 or self.shard % self.chunk:
-            raise UsageError(f"--zarr-shard {self.shard}: must be a multiple of --chunk, {self.chunk}")
-        return self
-
-
 def build(
-    path: Path, place: Georeference, layers: Sequence[Layer], layout: Layout, provenance: Mapping[str, Any]
+    path: Path,
+    places: Sequence[Georeference],
+    layers: Sequence[Layer],
+    layout: Layout,
+    provenance: Mapping[str, Any],
 ) -> None:
-    """Write the root, the marker first, and level 0."""
+    """Write the root, the marker first, and the levels, which lie at `places`."""
     names = [layer.name for layer in layers]
-    attributes = root_attributes([place], names, layout.zarr_format) | {MARKER: dict(provenance)}
+    attributes = root_attributes(places, names, layout.zarr_format) | {MARKER: dict(provenance)}
     root = zarr.create_group(path, zarr_format=layout.zarr_format, attributes=attributes)
-    build_level(root, 0, place, layers, layout)
+    for rank, place in enumerate(places):
+        _build_level(root, rank, place, layers, layout)
 
 
-def build_level(root: zarr.Group, rank: int, place: Georeference, layers: Sequence[Layer], layout: Layout) -> None:
+def _build_level(root: zarr.Group, rank: int, place: Georeference, layers: Sequence[Layer], layout: Layout) -> None:
     """Write one level, complete but for its pixels: they all read as fill."""
     group = root.create_group(str(rank), attributes=group_attributes(place))
     shared = array_attributes(place)

@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import zarr
 from numpy.typing import NDArray
 
+from pipeline.chunks import Layout, ZarrFormat
 from pipeline.codes import codes, layers
 from pipeline.errors import InputError, OutputError
-from pipeline.georeference import Affine, Attributes, Georeference, root_attributes
-from pipeline.layout import MARKER, Layout, ZarrFormat, build, build_level
+from pipeline.georeference import Affine, Attributes, Georeference
+from pipeline.layout import MARKER, build
 from pipeline.tiling import Window
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Mosaic:
         zarr_format: ZarrFormat = 2,
         chunk: int = 1024,
         shard: int | None = None,
+        levels: int = 1,
         provenance: Mapping[str, Any],
     ) -> "Mosaic":
         """Write the mosaic complete but for its pixels, which all read as nodata.
@@ -69,6 +71,7 @@ class Mosaic:
             zarr_format: 2 is read by every GDAL, 3 from GDAL 3.11.
             chunk: Pixels per side of a chunk.
             shard: Pixels per side of a shard (format 3, GDAL from 3.13), or None.
+            levels: Resolutions, each half of the one before; 1: the full one alone.
             provenance: What made it; plain JSON.
 
         Raises:
@@ -79,12 +82,12 @@ class Mosaic:
             raise OutputError(f"{path}: is already there; take another name, or --overwrite")
         layout = Layout(zarr_format, chunk, shard).checked()
         found = layers(classes, colours, instances)
-        place = Georeference(grid.shape, grid.transform, crs)
+        places = Georeference(grid.shape, grid.transform, crs).pyramid(levels)
         try:
             # It appears by its name only when it is whole: a run that was killed before leaves no half of one.
             with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
                 built = Path(scratch, path.name)
-                build(built, place, found, layout, provenance)
+                build(built, places, found, layout, provenance)
                 built.rename(path)
         except OSError as error:
             raise OutputError(f"{path}: cannot be written ({error.strerror or error}); take another folder") from error
@@ -222,17 +225,6 @@ class Mosaic:
             self.path / array.path / array.metadata.encode_chunk_key(index)
             for array, index in product(arrays, product(*ranges))
         ]
-
-    def add_level(self) -> int:
-        """Write the next coarser level, complete but for its pixels, and give its number. Then `finish` again."""
-        places = [self.place(level) for level in range(self.levels)]
-        places.append(places[-1].halved())
-        found = layers(self.class_names, self.colours, "instances" in self.names)
-        shard = self.classes.shards[0] if self.classes.shards else None
-        layout = Layout(self.root.metadata.zarr_format, self.classes.chunks[0], shard)
-        build_level(self.root, len(places) - 1, places[-1], found, layout)
-        self.root.attrs.update(root_attributes(places, self.names, layout.zarr_format))
-        return len(places) - 1
 
     def finish(self) -> None:
         """Copy all metadata into one file per level and one for all, that readers far away need not ask for each."""

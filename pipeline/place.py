@@ -13,6 +13,7 @@ from pipeline.journal import Journal
 from pipeline.mosaic import is_ours
 from pipeline.mosaic import remove as remove_mosaic
 from pipeline.preprocess import Scaling
+from pipeline.pyramid import choose_levels
 from pipeline.spec import RunSpec
 
 NAMES = {"stamps": "input file", "model": "model sha256", "file": "raster size and place", "grid": "raster grid"}
@@ -106,7 +107,8 @@ def restitched(old: Journal, place: Path, changes: Mapping[str, Any]) -> RunSpec
     wrong = [name for name in changes if name not in allowed]
     if wrong:
         raise UsageError(f"{wrong[0]}: cannot be changed without inferring again; stitch takes {', '.join(allowed)}")
-    RunConfig(model=before.model.location, **changes)  # which checks the values
+    RunConfig(model=before.model.location, **{**before.facts("layout"), **changes})  # which checks the values
+    choose_levels(changes.get("levels"), before.raster.grid.shape)
     check_place(place, overwrite=False)
     store = os.path.relpath(old.folder / before.store, journal.folder)
     if journal.exists and journal.spec().store != store:

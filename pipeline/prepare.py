@@ -20,6 +20,7 @@ from pipeline.config import RunConfig, overlap_pixels
 from pipeline.devices import choose_precision
 from pipeline.errors import UsageError
 from pipeline.preprocess import choose_scaling
+from pipeline.pyramid import choose_levels
 from pipeline.raster import open_raster
 from pipeline.raster_spec import RasterSpec
 from pipeline.spec import FUSING, ModelFacts, RunSpec
@@ -71,6 +72,8 @@ def prepare(source: str, output: Path, config: RunConfig) -> RunSpec:
         sieve=config.sieve,
         zarr_format=config.zarr_format,
         chunk=config.chunk,
+        zarr_shard=config.zarr_shard,
+        levels=choose_levels(config.levels, raster.grid.shape),
         store="store",
         versions=versions(),
         tta=config.tta,

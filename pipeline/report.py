@@ -15,8 +15,8 @@ class Progress:
     """How far a step is.
 
     Attributes:
-        step: `infer`, `link`, `resolve` or `render`; `evaluate` outside of a run.
-        done: Pixels whose blocks are done, those of earlier runs with them.
+        step: `infer`, `link`, `resolve`, `render` or `downsample`; `evaluate` outside of a run.
+        done: Pixels whose blocks are done, those of earlier runs with them; of coarser levels, their own.
         total: Pixels in all.
         fresh: Pixels done by this run.
         block: The block that was just finished; None at the start of the step.
@@ -41,7 +41,8 @@ class Report:
         reused: Tile blocks that earlier runs had inferred.
         rendered: Output blocks written by this run.
         seconds: Wall time by step.
-        parts: Seconds of the tasks by part: read, model, write, blend, label, link, resolve, paint.
+        parts: Seconds of the tasks by part: read, model, write, blend, label, link, resolve, paint,
+            downsample.
         objects: Things in the mosaic; None for a semantic run.
         saturated: Tiles in which nearly all queries of the model were taken.
         shard: The part of the tile blocks that the run was for; None: all, and the mosaic.

@@ -3,15 +3,15 @@
 import shutil
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import asdict, replace
-from itertools import chain
+from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from pipeline import budget, worker
-from pipeline.agenda import Agenda
 from pipeline.cluster import Cluster, connect
 from pipeline.config import RunConfig
 from pipeline.errors import OutputError, RetryLater
@@ -24,6 +24,7 @@ from pipeline.prepare import prepare
 from pipeline.report import OnProgress, Progress, Report, Status
 from pipeline.spec import Engine
 from pipeline.store import Store
+from pipeline.tasks import Task, Tasks
 
 SHOWN = 20
 """Missing blocks that a message names."""
@@ -45,8 +46,8 @@ def segment_raster(
     check_place(output, config.overwrite)
     if not config.overwrite:
         spec = continued(journal, spec, config)
-    agenda = Agenda(spec, journal, config.shard)
-    budget.check(budget.of_config(spec, config), output, config.max_memory, agenda.left)
+    tasks = Tasks(spec, journal, config.shard)
+    budget.check(budget.of_config(spec, config), output, config.max_memory, tasks.share_left)
     with journal.lock(config.shard):
         if config.overwrite:
             clear(output)
@@ -54,9 +55,9 @@ def segment_raster(
             journal.found(spec)
         continued(journal, spec, config)  # once more: another run may have begun and ended since
         if config.shard:
-            return Run(agenda, on_progress or _silent).part(config)
+            return Run(tasks, on_progress or _silent).part(config)
         journal.begin(spec)
-        return Run(agenda, on_progress or _silent).all(config)
+        return Run(tasks, on_progress or _silent).all(config)
 
 
 def stitch_raster(
@@ -73,7 +74,7 @@ def stitch_raster(
         new: Where the new mosaic goes; None: in place.
         config: Where the tasks run; None: in this process.
         on_progress: Told of every block.
-        **changes: score_threshold, zarr_format, chunk; what is not given stays.
+        **changes: Options of stitching and layout, as score_threshold or chunk; what is not given stays.
 
     Raises:
         UsageError: There is no run, its store was dropped, or a change is none that stitching can make.
@@ -88,7 +89,7 @@ def stitch_raster(
             journal.drop("render")
             remove_mosaic(Path(spec.output))
         journal.begin(spec)
-        run = Run(Agenda(spec, journal), on_progress or _silent)
+        run = Run(Tasks(spec, journal), on_progress or _silent)
         return run.all(config or RunConfig(model=spec.model.location))
 
 
@@ -99,30 +100,30 @@ def status(output: str | Path) -> Status:
         OutputError: There is no run.
     """
     journal = existing(Path(output))
-    agenda = Agenda(replace(journal.spec(), output=str(Path(output).resolve())), journal)
-    missing = {step: list(agenda.todo(step)) for step in agenda.steps}
-    done = {step: [name for name in agenda.tasks(step) if name not in set(missing[step])] for step in agenda.steps}
-    return Status(str(output), done, missing, agenda.finished)
+    tasks = Tasks(replace(journal.spec(), output=str(Path(output).resolve())), journal)
+    missing = {step: list(tasks.left(step)) for step in tasks.steps}
+    done = {step: [name for name in tasks.of(step) if name not in set(missing[step])] for step in tasks.steps}
+    return Status(str(output), done, missing, tasks.finished)
 
 
 class Run:
     """One run's steps.
 
     Args:
-        agenda: What is to be done, and what is done.
+        tasks: What is to be done, and what is done.
         on_progress: Told of every block.
     """
 
-    def __init__(self, agenda: Agenda, on_progress: OnProgress) -> None:
-        self.agenda, self.spec, self.journal = agenda, agenda.spec, agenda.journal
+    def __init__(self, tasks: Tasks, on_progress: OnProgress) -> None:
+        self.tasks, self.spec, self.journal = tasks, tasks.spec, tasks.journal
         self.on_progress = on_progress
         self.seconds: dict[str, float] = {}
-        self.fresh: dict[Step, list[BlockRecord]] = {step: [] for step in agenda.steps}
+        self.fresh: dict[Step, list[BlockRecord]] = {step: [] for step in tasks.steps}
 
     def all(self, config: RunConfig) -> Report:
         """Infer what is missing, stitch what is missing, finish; nothing of it where all is done."""
         try:
-            if not self.agenda.finished:
+            if not self.tasks.finished:
                 self._work(config)
                 self._finish()
             if not config.keep_store:
@@ -143,58 +144,70 @@ class Run:
     def _work(self, config: RunConfig) -> None:
         self.journal.reopen()
         sweep(self.journal.folder)
-        if any(map(self.agenda.todo, self.agenda.steps)):
+        if any(map(self.tasks.left, self.tasks.steps)):
             with connect(config) as cluster:
                 self._infer(cluster, config)
                 self._join(cluster)
                 self._render(cluster)
+                self._downsample(cluster)
 
     def _infer(self, cluster: Cluster, config: RunConfig) -> None:
         engine = Engine(config.device, config.batch_size, config.readers, cluster.threads)
-        if self.agenda.todo("infer"):
+        if self.tasks.left("infer"):
             self._create_store()
-            self._step("infer", cluster, worker.infer_block, (engine,))
+            self._step("infer", cluster, worker.infer_block, extra=(engine,))
 
     def _join(self, cluster: Cluster) -> None:
         """Join segments to objects, where the run is for objects and the mosaic is not made yet."""
-        if "link" in self.agenda.steps and self.agenda.todo("render"):
-            if self.agenda.todo("link"):
-                self._step("link", cluster, worker.link_block, ())
+        if "link" in self.tasks.steps and self.tasks.left("render"):
+            if self.tasks.left("link"):
+                self._step("link", cluster, worker.link_block)
                 self.journal.drop("resolve")
-            if self.agenda.todo("resolve"):
-                self._step("resolve", cluster, worker.resolve, ())
+            if self.tasks.left("resolve"):
+                self._step("resolve", cluster, worker.resolve)
 
     def _render(self, cluster: Cluster) -> None:
-        if self.agenda.todo("render"):
+        if self.tasks.left("render"):
+            # Before, not after: a run that is killed in between would find coarser levels of other pixels done.
+            self.journal.drop("downsample")
             self._create_mosaic()
-            self._step("render", cluster, worker.render_block, ())
+            self._step("render", cluster, worker.render_block)
 
-    def _step(self, step: Step, cluster: Cluster, function: Callable[..., Any], extra: tuple[Any, ...]) -> None:
-        """Run the tasks of a step that have no record."""
-        start, todo, fresh = time.perf_counter(), self.agenda.todo(step), self.fresh[step]
-        before, new = sum(record.pixels for record in self.agenda.done(step)), 0
-        self.on_progress(Progress(step, before, self.pixels, new, None))
-        calls = ((str(self.journal.folder), *task, *extra) for task in todo.values())
-        with closing(cluster.run(function, calls, alone=step == "infer")) as results:
-            for record in results:
-                fresh.append(record)
-                new += record.pixels
-                self.on_progress(Progress(step, before + new, self.pixels, new, record.block))
+    def _downsample(self, cluster: Cluster) -> None:
+        """Make the coarser levels, each from the finer one, which must be whole."""
+        levels = [list(tasks) for _, tasks in groupby(self.tasks.left("downsample").values(), itemgetter(0))]
+        if levels:
+            self._step("downsample", cluster, worker.downsample_block, waves=levels)
+
+    def _step(
+        self,
+        step: Step,
+        cluster: Cluster,
+        function: Callable[..., Any],
+        extra: tuple[Any, ...] = (),
+        waves: Iterable[Iterable[Task]] | None = None,
+    ) -> None:
+        """Run the tasks of a step that have no record; those of a wave when the wave before is done."""
+        start, total, fresh = time.perf_counter(), self.tasks.pixels(step), self.fresh[step]
+        before, new = sum(record.pixels for record in self.tasks.done(step)), 0
+        self.on_progress(Progress(step, before, total, new, None))
+        for tasks in waves or [self.tasks.left(step).values()]:
+            calls = ((str(self.journal.folder), *task, *extra) for task in tasks)
+            with closing(cluster.run(function, calls, alone=step == "infer")) as results:
+                for record in results:
+                    fresh.append(record)
+                    new += record.pixels
+                    self.on_progress(Progress(step, before + new, total, new, record.block))
         self.seconds[step] = round(time.perf_counter() - start, 3)
-
-    @property
-    def pixels(self) -> int:
-        """Of the raster."""
-        return self.spec.plan.shape[0] * self.spec.plan.shape[1]
 
     def _create_store(self) -> None:
         """Make the store; one that is there stays, and one that is another run's is not ours to fill."""
-        store = self.agenda.store
+        store = self.tasks.store
         if store.parent != self.journal.folder:
             raise RetryLater(f"{store}: tile blocks are missing; finish the run that they belong to first")
         if store.exists():
             return
-        for stale in self.journal.folder.glob("store.*partial") if not self.agenda.shard else ():
+        for stale in self.journal.folder.glob("store.*partial") if not self.tasks.shard else ():
             shutil.rmtree(stale)
         partial = store.with_name(f"store.{uuid.uuid4().hex}.partial")
         Store(partial, self.spec.plan, self.spec.record_layout).create()
@@ -216,6 +229,8 @@ class Run:
             instances=spec.objects,
             zarr_format=spec.zarr_format,
             chunk=spec.chunk,
+            shard=spec.layout.shard,
+            levels=spec.levels,
             provenance=spec.provenance(),
         )
 
@@ -236,14 +251,14 @@ class Run:
         inferred = self.fresh["infer"]
         return Report(
             output=self.spec.output,
-            pixels=self.pixels,
+            pixels=self.tasks.pixels("render"),
             tiles=sum(record.tiles for record in inferred),
             inferred=len(inferred),
-            reused=len(self.agenda.own("infer")) - len(inferred),
+            reused=len(self.tasks.own("infer")) - len(inferred),
             rendered=len(self.fresh["render"]),
-            objects=sum(record.segments for record in self.agenda.done("resolve")) if self.spec.objects else None,
-            saturated=sum(record.saturated for record in self.agenda.done("link")) if self.spec.objects else 0,
-            shard=self.agenda.shard,
+            objects=sum(record.segments for record in self.tasks.done("resolve")) if self.spec.objects else None,
+            saturated=sum(record.saturated for record in self.tasks.done("link")) if self.spec.objects else 0,
+            shard=self.tasks.shard,
             seconds=self.seconds,
             parts=parts,
         )
@@ -251,10 +266,10 @@ class Run:
 
 def _require_records(journal: Journal) -> None:
     """Raises RetryLater where tile blocks are missing, UsageError where the store is gone."""
-    agenda = Agenda(journal.spec(), journal)
-    if not agenda.store.exists():
+    tasks = Tasks(journal.spec(), journal)
+    if not tasks.store.exists():
         raise OutputError(f"{journal.folder}: the per-tile records are not there; run again with --keep-store")
-    missing = list(agenda.todo("infer"))
+    missing = list(tasks.left("infer"))
     if missing:
         some = ", ".join(missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
         raise RetryLater(f"{journal.folder}: {len(missing)} tile blocks are missing ({some}); finish them with run")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from pipeline.aoi import Aoi
+from pipeline.chunks import Layout as MosaicLayout
 from pipeline.codes import Codes, codes
 from pipeline.preprocess import Scaling
 from pipeline.raster import RasterSpec
@@ -33,6 +34,10 @@ JOINING = "merge_threshold", "min_area"
 
 PAINTING = ("sieve",)
 """What the pixels depend on besides, of any task."""
+
+
+LAYOUT = "zarr_format", "chunk", "zarr_shard", "levels"
+"""How the mosaic is stored."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,8 @@ class RunSpec:
         merge_threshold: Likewise.
         min_area: Likewise.
         sieve: Pixels below which a part of a class or an object takes the second best of each pixel; 0: none does.
+        zarr_shard: Pixels a side of the mosaic's shards; 0: it has none.
+        levels: Its resolutions.
     """
 
     output: str
@@ -121,6 +128,8 @@ class RunSpec:
     merge_threshold: float = 0.3
     min_area: int = 0
     sieve: int = 0
+    zarr_shard: int = 0
+    levels: int = 1
 
     @property
     def objects(self) -> bool:
@@ -151,9 +160,15 @@ class RunSpec:
         return Layout(self.kind, self.model.num_classes, self.model.num_queries, cells)
 
     @property
+    def layout(self) -> MosaicLayout:
+        """How the mosaic's arrays are cut."""
+        return MosaicLayout(self.zarr_format, self.chunk, self.zarr_shard or None)
+
+    @property
     def block_side(self) -> int:
-        """Pixels a side of an output block: two chunks while few classes keep the blended scores small."""
-        return self.chunk * (2 if self.model.num_classes <= 32 and self.chunk <= 1024 else 1)
+        """Pixels a side of an output block: two objects while few classes keep the blended scores small."""
+        side = self.layout.side
+        return side * (2 if self.model.num_classes <= 32 and side <= 1024 else 1)
 
     @cached_property
     def output_blocks(self) -> list[OutputBlock]:
@@ -175,7 +190,7 @@ class RunSpec:
             return self.raster.identity() | model | options | area | {"scale": self.scaling.to_json()}
         if stage == "stitch":
             return self._options(*((*FUSING, *JOINING) if self.objects else FUSING[:1]), *PAINTING)
-        return {"zarr_format": self.zarr_format, "chunk": self.chunk}
+        return self._options(*LAYOUT)
 
     def _options(self, *names: str) -> dict[str, Any]:
         return {name: getattr(self, name) for name in names}

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.agenda import Agenda
 from pipeline.journal import Journal, Step
 from pipeline.place import existing
+from pipeline.tasks import Tasks
 
 
 @dataclass(frozen=True)
@@ -40,29 +40,29 @@ def verify(output: Path) -> Verified:
         OutputError: There is no run, or it is being worked on.
     """
     journal = existing(output)
-    agenda = Agenda(journal.spec(), journal)
+    tasks = Tasks(journal.spec(), journal)
     with journal.lock():
         # A store that was dropped when all was done is not missed.
-        steps = [step for step in agenda.steps if step != "infer" or agenda.store.exists() or not journal.complete]
-        looked = {step: list(_look(agenda, step)) for step in steps}
+        steps = [step for step in tasks.steps if step != "infer" or tasks.store.exists() or not journal.complete]
+        looked = {step: list(_look(tasks, step)) for step in steps}
         damaged = tuple(one for found in looked.values() for one in found if one.files)
         for one in damaged:
-            agenda.journal_of(one.step).forget(one.step, one.block)
-        if agenda.spec.objects and any(one.step == "infer" for one in damaged):
+            tasks.journal_of(one.step).forget(one.step, one.block)
+        if tasks.spec.objects and any(one.step == "infer" for one in damaged):
             _join_again(journal)
         if damaged:
             journal.reopen()
     return Verified(str(output), {step: len(found) for step, found in looked.items()}, damaged)
 
 
-def _look(agenda: Agenda, step: Step) -> Iterator[Damage]:
+def _look(tasks: Tasks, step: Step) -> Iterator[Damage]:
     """All blocks of a step that were written, with what is wrong with them."""
-    journal = agenda.journal_of(step)
-    for record in journal.written(step, agenda.fingerprint(step)):
+    journal = tasks.journal_of(step)
+    for record in journal.written(step, tasks.fingerprint(step)):
         yield Damage(step, record.block, journal.damage(record))
 
 
 def _join_again(journal: Journal) -> None:
     """Objects are known by their place in a tile's queries; inferred anew on a GPU, these may come in another order."""
-    for step in ("link", "resolve", "render"):
+    for step in ("link", "resolve", "render", "downsample"):
         journal.drop(step)

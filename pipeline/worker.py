@@ -14,6 +14,7 @@ from pipeline.errors import DISK_FULL, BlockError, EomtBatchError, RetryLater
 from pipeline.infer import InferWorker
 from pipeline.journal import BlockRecord, Journal
 from pipeline.link import LinkWorker, resolve_run
+from pipeline.pyramid import downsample
 from pipeline.render import RenderWorker
 from pipeline.spec import Engine, RunSpec, read_spec
 
@@ -96,6 +97,22 @@ def _render_block(folder: str, row: int, col: int) -> BlockRecord:
     if done:
         return done
     return journal.commit(*_render_worker(spec, folder).run(block))
+
+
+def downsample_block(folder: str, level: int, row: int, col: int) -> BlockRecord:
+    """Write one block of a coarser level of the run in `folder`, whose finer level is done.
+
+    Raises:
+        BlockError: What went wrong, naming the block.
+        RetryLater: The disk is full.
+    """
+    return _named(f"block {level}-{row}-{col} of {folder}", lambda: _downsample_block(folder, level, row, col))
+
+
+def _downsample_block(folder: str, level: int, row: int, col: int) -> BlockRecord:
+    spec, journal = read_spec(Path(folder)), Journal(Path(folder))
+    done = journal.find("downsample", f"{level}-{row}-{col}", spec.render_fingerprint)
+    return done or journal.commit(*downsample(spec, level, row, col))
 
 
 def _named(block: str, task: Callable[[], BlockRecord]) -> BlockRecord:

@@ -63,8 +63,8 @@ def test_memory_above_the_limit_is_refused_with_both_figures(tmp_path):
 
 def test_a_finished_run_has_nothing_left(original):
     """And one that was not begun has everything."""
-    from pipeline.agenda import Agenda
+    from pipeline.tasks import Tasks
 
     spec = Journal(original.folder).spec()
-    assert Agenda(spec, Journal(original.folder)).left == (0, 0)
-    assert Agenda(spec, Journal(original.folder / "none")).left == (1, 1)
+    assert Tasks(spec, Journal(original.folder)).share_left == (0, 0)
+    assert Tasks(spec, Journal(original.folder / "none")).share_left == (1, 1)

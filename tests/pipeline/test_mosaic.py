@@ -254,14 +254,12 @@ def test_four_writers_lose_no_pixel(tmp_path, options):
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_a_coarser_level_is_a_whole_dataset(tmp_path, zarr_format):
     """It lies at the same corner with pixels twice as big, and its readers need nothing of level 0."""
-    mosaic = paint(
-        make(tmp_path / "m.zarr", Grid((1501, 2000), TRANSFORM), zarr_format=zarr_format), picture((1501, 2000))
-    )
-    level = mosaic.add_level()
+    options = {"zarr_format": zarr_format, "levels": 2}
+    mosaic = paint(make(tmp_path / "m.zarr", Grid((1501, 2000), TRANSFORM), **options), picture((1501, 2000)))
     coarse = mosaic.classes[::2, ::2]
-    mosaic.write(Window(0, 0, 751, 1000), level=level, classes=coarse)
+    mosaic.write(Window(0, 0, 751, 1000), level=1, classes=coarse)
     mosaic.finish()
-    opened = dataset(mosaic, level)
+    opened = dataset(mosaic, 1)
     np.testing.assert_array_equal(opened.classes.values, coarse)
     assert opened.classes.rio.transform()[:6] == (1.0, 0.0, 500000.25, 0.0, -1.0, 5400000.75)
     assert (mosaic.levels, opened.classes.rio.crs.to_epsg(), opened.x[0]) == (2, 32633, 500000.75)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from eomt_core import load_model
 from eomt_core.postprocess import fold_scores
 from pipeline import RunConfig, open_mosaic, segment_raster
-from pipeline.agenda import Agenda
+from pipeline.tasks import Tasks
 
 STRIDE = 4
 
@@ -50,8 +50,8 @@ def test_odd_raster_sizes_give_the_whole_image(make_raster, tmp_path, palette, p
 
 def test_the_order_of_the_blocks_does_not_matter(make_raster, tmp_path, palette, painted, monkeypatch):
     """Backwards gives the same bytes."""
-    forward = Agenda.tasks
-    monkeypatch.setattr(Agenda, "tasks", lambda run, step: dict(reversed(forward(run, step).items())))
+    forward = Tasks.of
+    monkeypatch.setattr(Tasks, "of", lambda run, step: dict(reversed(forward(run, step).items())))
     image = painted((203, 331))
     made = mosaic(make_raster, tmp_path, palette, image, tile_size=(64, 64), tile_block=2, chunk=64)
     assert (made == whole(palette, image)).all()

@@ -15,7 +15,7 @@ from workflows.cli.options import OF_RUN
 from workflows.cli.plan import plan
 from workflows.cli.run import run
 
-NOT_BUILT = ("--resolution", "--on-error", "--mosaic", "--backend", "--levels")
+NOT_BUILT = ("--resolution", "--on-error", "--mosaic", "--backend")
 
 
 def modules_after(*args: object) -> set[str]:
@@ -40,7 +40,7 @@ def test_help_imports_the_shell_alone(args: tuple[str, ...]) -> None:
 def test_help_imports_the_options_defaults_alone() -> None:
     """Of the pipeline only what declares them."""
     ours = {name for name in modules_after("run", "--help") if name.startswith("pipeline.")}
-    assert ours == {"pipeline.config", "pipeline.errors"}
+    assert ours == {"pipeline.chunks", "pipeline.config", "pipeline.errors"}
 
 
 def test_plan_imports_no_torch(raster: Path, model: Path) -> None:

@@ -65,9 +65,24 @@ def test_stitch_keeps_what_is_not_given(command, finished: Path, tmp_path: Path)
     assert (info["zarr_format"], info["chunk"]) == (3, 64)
 
 
+def test_shards_come_and_go(command, finished: Path, tmp_path: Path) -> None:
+    """`none` is how an option that was given is taken back."""
+    sharded = tmp_path / "b.zarr"
+    assert command("stitch", finished, "-o", sharded, "--zarr-format", 3, "--zarr-shard", 128, "-q").exit_code == 0
+    assert open_mosaic(sharded).classes.shards == (128, 128)
+    assert command("stitch", sharded, "--zarr-shard", "none", "-q").exit_code == 0
+    assert open_mosaic(sharded).classes.shards is None
+
+
+def test_shards_in_format_2_are_refused(command, refused, finished: Path) -> None:
+    """Also where the format is that of the mosaic which stands."""
+    line = refused(command("stitch", finished, "--zarr-shard", 128))
+    assert "--zarr-shard 128: format 2 has no shards; add --zarr-format 3" in line
+
+
 def test_status_counts_the_blocks(command, finished: Path) -> None:
     """In words and as JSON."""
-    assert "infer    1 of 1 blocks done" in command("status", finished).stdout
+    assert "infer      1 of 1 blocks done" in command("status", finished).stdout
     found = json.loads(command("status", finished, "--json").stdout)
     assert (found["complete"], found["missing"]) == (True, {"infer": [], "render": []})
 

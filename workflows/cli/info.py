@@ -48,6 +48,7 @@ def mosaic_facts(path: Path) -> dict[str, Any]:
         "transform": mosaic.transform,
         "zarr_format": mosaic.root.metadata.zarr_format,
         "chunk": mosaic.classes.chunks[0],
+        "shard": mosaic.classes.shards and mosaic.classes.shards[0],
         "nodata": mosaic.nodata,
         "classes": dict(enumerate(mosaic.class_names)),
         "colours": dict(enumerate(mosaic.colours)),

@@ -65,6 +65,12 @@ def _shard(text: str) -> str:
     return text
 
 
+def _none_or_number(text: str) -> int:
+    if text != "none" and not text.isdigit():
+        raise UsageError(f"{text}: give none or a whole number")
+    return 0 if text == "none" else int(text)
+
+
 def _zarr_format(text: str) -> int:
     if text not in ("2", "3"):
         raise UsageError(f"{text}: give 2 or 3")
@@ -74,6 +80,7 @@ def _zarr_format(text: str) -> int:
 AUTO = Parsed("auto|N", _auto_or_number)
 BYTES = Parsed("size", parse_bytes)
 DEVICE = Parsed("device", _device)
+NONE = Parsed("none|N", _none_or_number)
 OVERLAP = Parsed("px|ratio|%", _overlap)
 SHARD = Parsed("i/n", _shard)
 TILE_SIZE = Parsed("px|rows x cols", parse_tile_size)
@@ -156,6 +163,22 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         {"type": ZARR_FORMAT, "help": "Of the mosaic; every GDAL reads 2."},
     ),
     "chunk": (("--chunk",), {"type": int, "help": "Pixels a side of the mosaic's chunks."}),
+    "zarr_shard": (
+        ("--zarr-shard",),
+        {
+            "type": NONE,
+            "show_default": "none",
+            "help": "Pixels a side of its shards, files of many chunks: format 3, which GDAL reads from 3.13.",
+        },
+    ),
+    "levels": (
+        ("--levels",),
+        {
+            "type": int,
+            "show_default": "until below 1024 px",
+            "help": "Its resolutions, each half of the one before; 1: the full one alone.",
+        },
+    ),
     "device": (("--device",), {"type": DEVICE, "help": "auto, cpu, cuda or cuda:1."}),
     "batch_size": (
         ("--batch-size",),
@@ -210,7 +233,7 @@ OF_WORK = ("verbose", "quiet", "log_json")
 OF_STITCH = (
     *("score_threshold", "overlap_threshold", "mask_threshold", "merge_threshold", "min_area"),
     "sieve",
-    *("zarr_format", "chunk"),
+    *("zarr_format", "chunk", "zarr_shard", "levels"),
 )
 OF_CLUSTER = ("workers", "scheduler", "scheduler_file")
 

@@ -38,5 +38,5 @@ def words(found: "Status") -> list[str]:
     for step, done in found.done.items():
         missing = found.missing[step]
         names = f"; missing: {', '.join(missing[:SHOWN])}{', ...' if len(missing) > SHOWN else ''}" if missing else ""
-        lines.append(f"{step:<8} {len(done)} of {len(done) + len(missing)} blocks done{names}")
+        lines.append(f"{step:<10} {len(done)} of {len(done) + len(missing)} blocks done{names}")
     return lines

@@ -31,8 +31,9 @@ def stitch(ctx: click.Context, /, mosaic: Path, new: Path | None, as_json: bool,
     from pipeline.run import stitch_raster
 
     changes = {name: options[name] for name in OF_STITCH if options[name] is not None}
-    model = existing(mosaic).spec().model.location
-    config = RunConfig(model=model, **changes, **{name: options[name] for name in OF_CLUSTER})
+    spec = existing(mosaic).spec()
+    cluster = {name: options[name] for name in OF_CLUSTER}
+    config = RunConfig(model=spec.model.location, **{**spec.facts("layout"), **changes}, **cluster)
     with Meter(ctx.obj) as meter:
         report = stitch_raster(mosaic, new, config, meter, **changes)
     if as_json:
