@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline.companions import companions, remove_companions
 from pipeline.config import RunConfig
 from pipeline.errors import ChangedError, OutputError, UsageError
 from pipeline.journal import Journal
@@ -37,6 +38,9 @@ def check_place(output: Path, overwrite: bool) -> None:
         raise OutputError(f"{journal.folder}: something else is there that this tool did not make; take another --out")
     if output.exists() and not journal.exists and not overwrite:
         raise OutputError(f"--out {output}: a mosaic without its run folder {journal.folder.name}; give --overwrite")
+    taken = [path for path in companions(output) if path.exists()]
+    if taken and not journal.exists and not overwrite:
+        raise OutputError(f"{taken[0]}: is there and would be written; take another --out, or give --overwrite")
     parent = next(folder for folder in output.parents if folder.exists())
     if not parent.is_dir():
         raise OutputError(f"--out {output}: {parent} is a file, no folder; take another path")
@@ -131,8 +135,13 @@ def existing(output: Path) -> Journal:
     return journal
 
 
+def clear_mosaic(output: Path) -> None:
+    """Drop a mosaic with the files beside it, which would name what is not there."""
+    remove_mosaic(output)
+    remove_companions(output)
+
+
 def clear(output: Path) -> None:
     """Drop a run and its mosaic."""
-    if output.exists():
-        remove_mosaic(output)
+    clear_mosaic(output)
     Journal.of(output).clear()

@@ -13,13 +13,13 @@ from typing import Any
 
 from pipeline import budget, worker
 from pipeline.cluster import Cluster, connect
+from pipeline.companions import write_companions
 from pipeline.config import RunConfig
 from pipeline.errors import OutputError, RetryLater
 from pipeline.journal import BlockRecord, Journal, Step, sweep
 from pipeline.mosaic import Mosaic
-from pipeline.mosaic import remove as remove_mosaic
 from pipeline.object_table import write_objects
-from pipeline.place import check_place, clear, continued, existing, restitched
+from pipeline.place import check_place, clear, clear_mosaic, continued, existing, restitched
 from pipeline.prepare import prepare
 from pipeline.report import OnProgress, Progress, Report, Status
 from pipeline.spec import Engine
@@ -87,7 +87,7 @@ def stitch_raster(
         _require_records(old)
         if journal.exists and journal.spec().render_fingerprint != spec.render_fingerprint:
             journal.drop("render")
-            remove_mosaic(Path(spec.output))
+            clear_mosaic(Path(spec.output))
         journal.begin(spec)
         run = Run(Tasks(spec, journal), on_progress or _silent)
         return run.all(config or RunConfig(model=spec.model.location))
@@ -235,9 +235,11 @@ class Run:
         )
 
     def _finish(self) -> None:
-        """Consolidate the mosaic, write the report, and say last that all is complete."""
+        """Consolidate the mosaic, write what stands beside it and the report, and say last that all is complete."""
         sweep(Path(self.spec.output), age=0)  # zarr would warn of what it does not know, and nobody writes any more
-        Mosaic.open(Path(self.spec.output)).finish()
+        mosaic = Mosaic.open(Path(self.spec.output))
+        mosaic.finish()
+        write_companions(mosaic)
         if self.spec.objects:
             write_objects(self.journal.folder, self.spec.model.classes, self.spec.output_blocks)
         self.journal.note("report.json", asdict(self._report()))

@@ -9,6 +9,7 @@ import numpy as np
 import xarray
 from pyproj import CRS
 
+from pipeline.companions import write_companions
 from pipeline.mosaic import Mosaic
 from pipeline.raster_spec import Grid
 from pipeline.tiling import output_blocks
@@ -39,10 +40,14 @@ def picture(shape=SHAPE):
 
 
 def paint(mosaic, pixels):
-    """Write every block, as a run would."""
-    for block in output_blocks(mosaic.shape, mosaic.side):
-        mosaic.write(block.window, **{name: values[block.window.slices] for name, values in pixels.items()})
+    """Write every block of every level, as a run would."""
+    for level in range(mosaic.levels):
+        thinned = {name: values[:: 2**level, :: 2**level] for name, values in pixels.items()}
+        for block in output_blocks(thinned["classes"].shape, mosaic.side):
+            parts = {name: values[block.window.slices] for name, values in thinned.items()}
+            mosaic.write(block.window, level=level, **parts)
     mosaic.finish()
+    write_companions(mosaic)
     return mosaic
 
 
@@ -57,13 +62,23 @@ def dataset(mosaic, level=0):
     return xarray.open_zarr(mosaic.path, group=str(level), chunks=None, **masked)
 
 
-def gdalinfo(mosaic, name="classes"):
-    """What GDAL's own tool says, without the data folders that Python's packages bring."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("GDAL", "PROJ"))}
-    done = subprocess.run(["gdalinfo", "-json", uri(mosaic, name)], capture_output=True, text=True, env=environment)
+def vrt(mosaic, name="classes"):
+    """The VRT of one array."""
+    return str(mosaic.path.with_suffix(f".{name}.vrt"))
+
+
+def tool(*command):
+    """What a program of the system says, without the data folders that Python's packages bring; no warning either."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("GDAL", "PROJ", "PYTHON"))}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    return json.loads(done.stdout)
+    return done.stdout
+
+
+def gdalinfo(source, *options):
+    """What GDAL's own tool says of a raster."""
+    return json.loads(tool("gdalinfo", "-json", *options, source))
 
 
 def files(mosaic):
