@@ -27,6 +27,7 @@ from small_mosaic import (
     paint,
     picture,
     uri,
+    vrt,
 )
 
 from pipeline.mosaic import open_mosaic
@@ -57,6 +58,14 @@ rioxarrays_own = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprec
 def painted(request, tmp_path_factory):
     """A finished mosaic of the picture, in the layout that the test asks for."""
     return paint(make(tmp_path_factory.mktemp("painted") / "masks.zarr", **request.param), picture())
+
+
+def test_the_leg_of_format_2_is_never_skipped():
+    """Every GDAL reads it: were it skipped, nothing would say that the default is read by any."""
+    (first, *_) = for_gdal.mark.args[1]
+    assert (first.id, first.marks) == ("v2", ())
+    with rasterio.Env() as environment:
+        assert "Zarr" in environment.drivers()
 
 
 @for_gdal
@@ -127,6 +136,27 @@ def test_any_crs_comes_back(tmp_path, crs):
     with rasterio.open(uri(mosaic)) as source:
         assert source.crs == want
         assert source.transform[:6] == pytest.approx(transform, abs=1e-12)
+
+
+@rioxarrays_own
+@pytest.mark.parametrize(
+    ("crs", "transform"),
+    [("EPSG:4326", (0.125, 0.0, 179.0, 0.0, -0.125, -16.0)), ("EPSG:3460", (500.0, 0.0, 1995500.0, 0.0, -500.0, 4e6))],
+    ids=["degrees", "map grid of Fiji"],
+)
+def test_a_raster_across_the_antimeridian_stays_in_one_piece(tmp_path, crs, transform):
+    """Longitudes go on beyond 180 degrees in each reader; nothing is wrapped around the world."""
+    made = make(tmp_path / "m.zarr", Grid((16, 20), transform), CRS.from_user_input(crs).to_wkt("WKT2_2019"))
+    mosaic = paint(made, picture((16, 20)))
+    west, north, side = transform[2], transform[5], transform[0]
+    bounds = (west, north - 16 * side, west + 20 * side, north)
+    for source in (uri(mosaic), vrt(mosaic)):
+        with rasterio.open(source) as opened:
+            assert (tuple(opened.bounds), opened.crs.to_string()) == (pytest.approx(bounds, abs=1e-9), crs)
+    seen = dataset(mosaic).classes
+    assert tuple(seen.odc.geobox.boundingbox) == pytest.approx(bounds, abs=1e-9)
+    assert (np.diff(seen.x) == side).all()
+    assert mosaic.classes.attrs["spatial:bbox"] == list(bounds)
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
