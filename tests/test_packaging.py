@@ -96,7 +96,7 @@ def test_the_source_archive_can_be_built_and_tested(tmp_path):
     with tarfile.open(tmp_path / name) as archive:
         top = {member.split("/")[1] for member in archive.getnames()}
     files = {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "Dockerfile", ".gitignore", "PKG-INFO"}
-    assert top == {*PACKAGES, "tests", *files}
+    assert top == {*PACKAGES, "tests", "docs", *files}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
