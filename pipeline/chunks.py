@@ -28,7 +28,9 @@ class Layout(NamedTuple):
         if self.shard is None:
             return self
         if self.zarr_format == 2:
-            raise UsageError(f"--zarr-shard {self.shard}: format 2 has no shards; add --zarr-format 3")
+            raise UsageError(
+                f"--zarr-shard {self.shard}: format 2 has no shards; add --zarr-format 3, or --zarr-shard none"
+            )
         if self.shard <= 0 or self.shard % self.chunk:
             raise UsageError(f"--zarr-shard {self.shard}: must be a multiple of --chunk, {self.chunk}")
         return self

@@ -19,7 +19,6 @@ from pipeline.aoi import choose_aoi
 from pipeline.config import RunConfig, overlap_pixels
 from pipeline.devices import choose_precision
 from pipeline.errors import UsageError
-from pipeline.georeference import Georeference
 from pipeline.preprocess import choose_scaling
 from pipeline.pyramid import choose_levels
 from pipeline.raster import open_raster
@@ -103,14 +102,12 @@ def model_facts(info: ModelInfo, config: RunConfig) -> ModelFacts:
 
 
 def _doubts(raster: RasterSpec, card: ModelCard, config: RunConfig) -> Iterator[str]:
-    """What to tell a user whose raster is far from what the model was trained on, or lies askew."""
+    """What to tell a user whose raster is far from what the model was trained on."""
     size = pixel_size(raster)
     if size and card.pixel_size and max(size / card.pixel_size, card.pixel_size / size) > FAR:
         yield f"has pixels of {size:g} m, the model {card.name} was trained on {card.pixel_size:g} m: resample it first"
     if config.scale == "auto" and card.value_range and raster.dtype != "uint8" and card.value_range[0][1] <= 255:
         yield f"holds {raster.dtype}, the model's card a range for bytes: give --scale LO,HI"
-    if Georeference(raster.grid.shape, raster.grid.transform, raster.crs).rotated:
-        yield "is rotated or sheared: GDAL before 3.13 finds the place of its mosaic only through the .vrt beside it"
 
 
 def pixel_size(raster: RasterSpec) -> float | None:

@@ -152,7 +152,9 @@ def _georeference(dataset: Any, located: bool) -> tuple[Affine6 | None, str | No
 def _askew(transform: Affine6) -> list[str]:
     """A remark on rows and columns that run askew, which the mosaic's y and x cannot tell."""
     _, b, _, d, _, _ = transform
-    return ["lies askew, and GDAL before 3.13 will not see where the result lies: gdalwarp it first"] if b or d else []
+    return (
+        ["lies askew: GDAL before 3.13 finds the place of its mosaic only through the .vrt beside it"] if b or d else []
+    )
 
 
 def _affine6(transform: Any) -> Affine6:

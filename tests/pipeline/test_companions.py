@@ -16,7 +16,6 @@ from small_mosaic import BOUNDS, COLOURS, NAMES, NODATA, TRANSFORM, gdalinfo, ma
 from pipeline.companions import companions
 from pipeline.errors import OutputError
 from pipeline.mosaic import open_mosaic
-from pipeline.prepare import prepare
 from pipeline.raster_spec import Grid
 from pipeline.run import stitch_raster
 
@@ -102,17 +101,6 @@ def test_a_rotated_image_has_its_place_through_the_vrt(tmp_path):
     assert gdalinfo(vrt(mosaic))["geoTransform"] == [c, a, b, f, d, e]
     with rasterio.open(vrt(mosaic)) as source:
         assert (source.transform[:6], source.crs.to_epsg()) == (ROTATED, 32633)
-
-
-@pytest.mark.parametrize("transform", [ROTATED, TRANSFORM], ids=["rotated", "straight"])
-def test_a_user_is_told_that_a_raster_is_rotated(original, tmp_path, transform):
-    """Before the run, which is not refused: the place is kept, and the note says where."""
-    with rasterio.open(original.raster) as source:
-        pixels, profile = source.read(), source.profile
-    with rasterio.open(tmp_path / "in.tif", "w", **{**profile, "transform": rasterio.Affine(*transform)}) as target:
-        target.write(pixels)
-    notes = prepare(str(tmp_path / "in.tif"), tmp_path / "out.zarr", original.config).raster.notes
-    assert any("rotated or sheared: GDAL before 3.13" in note for note in notes) == (transform == ROTATED)
 
 
 @gdalinfo_needed

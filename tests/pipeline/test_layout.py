@@ -52,7 +52,7 @@ def test_a_new_mosaic_is_complete_and_all_nodata(tmp_path, zarr_format):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"shard": 4096}, "--zarr-shard 4096: format 2 has no shards; add --zarr-format 3"),
+        ({"shard": 4096}, "--zarr-shard 4096: format 2 has no shards; add --zarr-format 3, or --zarr-shard none"),
         ({"zarr_format": 3, "shard": 1500}, "--zarr-shard 1500: must be a multiple of --chunk, 1024"),
     ],
     ids=["format 2", "no multiple"],

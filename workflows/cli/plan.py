@@ -84,6 +84,7 @@ def facts(spec: "RunSpec", config: "RunConfig") -> dict[str, Any]:
         "tile_grid": tiles.grid,
         "tile_blocks": tiles.block_grid[0] * tiles.block_grid[1],
         "output_blocks": len(spec.output_blocks),
+        "levels": spec.levels,
         "device": likely_device(config),
         "precision": spec.precision,
         "batch_size": config.batch_size or "auto",
