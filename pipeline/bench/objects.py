@@ -60,16 +60,10 @@ def measure_objects(pairs: Sequence[Pair], model: str, device: str = "auto") -> 
         ModelError: no such model or device.
         UsageError: an image or its labels will not do.
     """
-    from eomt_core.labeller import load_labeller
-
-    info = describe_model(model)
-    card = info.card
-    if card.choose_task(None) != "instance":
-        raise UsageError(f"--model {model}: is for {card.default_task}; give a model of objects, such as nuclei-tiny")
-    label = load_labeller(model, device, (card.score_threshold, card.overlap_threshold, card.mask_threshold))
+    label, info = load_objects_labeller(model, device), describe_model(model)
     found: dict[str, list[Quality]] = {"all": []}
     for pair in pairs:
-        with closing(_open(pair, info)) as scene:
+        with closing(open_scene(pair, info)) as scene:
             quality = _measure(scene, info.architecture.min_multiple, label)
         rows, cols = scene.shape
         found["all"].append(quality)
@@ -77,7 +71,27 @@ def measure_objects(pairs: Sequence[Pair], model: str, device: str = "auto") -> 
     return {name: ObjectsRow.of(qualities) for name, qualities in found.items()}
 
 
-def _open(pair: Pair, info: ModelInfo) -> TrainingScene:
+def load_objects_labeller(model: str, device: str) -> Label:
+    """A model of objects, with the thresholds of its card.
+
+    Raises:
+        ModelError: no such model or device.
+        UsageError: it is for something else.
+    """
+    from eomt_core.labeller import load_labeller
+
+    card = describe_model(model).card
+    if card.choose_task(None) != "instance":
+        raise UsageError(f"--model {model}: is for {card.default_task}; give a model of objects, such as nuclei-tiny")
+    return load_labeller(model, device, (card.score_threshold, card.overlap_threshold, card.mask_threshold))
+
+
+def open_scene(pair: Pair, info: ModelInfo) -> TrainingScene:
+    """An image as a model sees it, with its true objects.
+
+    Raises:
+        UsageError: the image or its labels will not do.
+    """
     raster = open_raster(pair.image, default_bands=info.card.bands, needed=info.architecture.in_channels)
     scaling = choose_scaling("auto", raster, info.card.value_range)
     return TrainingScene(Reader(raster), open_labels(pair.labels, raster, "instance", None), scaling, instances=True)

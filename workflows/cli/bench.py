@@ -15,7 +15,8 @@ Examples:
   eomt-batch bench tiles scenes/ labels/ --model aerial-tiny
   eomt-batch bench objects images/ labels/ --only validation.txt --model nuclei-tiny
   eomt-batch bench stitch --seeds 3 --overlap 25%
-  eomt-batch bench resolve --segments 6000000"""
+  eomt-batch bench resolve --segments 6000000
+  eomt-batch bench slide images/ labels/ --only validation.txt --overlap 25%"""
 
 
 @click.group(epilog=EXAMPLE)
@@ -150,6 +151,32 @@ def resolve(segments: int, as_json: bool) -> None:
     counts = f"{row.segments} segments, {row.pairs} pairs, {row.exclusions} exclusions: {row.objects} objects"
     costs = f"read in {row.reading:.1f} s, resolved in {row.resolving:.1f} s   peak {row.peak / 1e9:.2f} GB"
     click.echo(json.dumps(asdict(row)) if as_json else f"{counts}   {costs}")
+
+
+@bench.command(epilog=EXAMPLE)
+@click.argument("images", metavar="IMAGES")
+@click.argument("labels", metavar="LABELS")
+@click.option("--only", multiple=True, help="Some of the pairs: stems, files, or a .txt list.")
+@click.option("--overlap", "overlaps", multiple=True, type=OVERLAP, default=("25%",), help="Of tiles; again for more.")
+@shared("model", default="nuclei-tiny")
+@shared("tile_size", "device", "as_json", *OF_WORK)
+def slide(
+    images: str, labels: str, only: tuple[str, ...], overlaps: tuple[str, ...], as_json: bool, **options: Any
+) -> None:
+    """Rules of stitching objects against each other, on a slide of real images.
+
+    The images of the commonest size lie side by side, and tiles cut them.
+    """
+    from pipeline.bench.slides.slide import compose
+    from pipeline.bench.slides.table import measure_slide
+    from pipeline.bench.stitching.table import tabulate
+    from pipeline.config import RunConfig
+    from pipeline.pairs import chosen_pairs, find_pairs
+
+    pairs, config = find_pairs(images, labels), RunConfig(**options)
+    found = compose(chosen_pairs(pairs, only) if only else pairs, config.model, config.device)
+    for row in tabulate(list(measure_slide(found, overlaps, config))):
+        click.echo(json.dumps(asdict(row)) if as_json else row.line)
 
 
 def _word(value: Any) -> str:

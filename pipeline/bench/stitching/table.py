@@ -1,6 +1,6 @@
 """The table: rules against each other on drawn scenes, at several overlaps, over several seeds.
 
-A method is whatever makes a map of ids of a `Case`. Those of `rules` start from fused tiles; ours reads queries.
+A method is whatever makes a map of ids of a `Cut`. Those of `rules` start from fused tiles; ours reads queries.
 """
 
 import math
@@ -16,12 +16,13 @@ from pipeline.bench.stitching.bound import linked_by_truth
 from pipeline.bench.stitching.errors import Errors
 from pipeline.bench.stitching.metrics import Scores, score
 from pipeline.bench.stitching.pieces import Fusions
+from pipeline.bench.stitching.pixels import at_pixels
 from pipeline.bench.stitching.predictor import Predictor
 from pipeline.bench.stitching.rules import OF_STRIPS, RULES, Rule
 from pipeline.bench.stitching.scene import SIDE, STUFF, Truth, draw_truth
 from pipeline.errors import UsageError
-from pipeline.stitch.fuse import fuse
-from pipeline.stitch.queries import Rules, TileQueries
+from pipeline.stitch.fuse import Fused, fuse
+from pipeline.stitch.queries import QueryReader, Rules, TileQueries
 from pipeline.stitch.whole import stitched
 from pipeline.tiling import Tile, TilePlan
 
@@ -31,22 +32,25 @@ FUSION = Rules(stuff=STUFF)
 """How tiles are fused: the same for all."""
 
 
-class Case:
-    """One scene, cut in one way.
+class Cut:
+    """A scene, cut into tiles in one way, and what a model says of them.
+
+    Args:
+        truth: what there is, (H, W) pixels.
+        plan: the tiles.
+        predict: gives the queries of a tile.
+        rules: of their fusion.
+        stride: pixels a side of a cell.
 
     Attributes:
-        truth: what there is.
-        plan: the tiles.
-        rules: of their fusion.
-        away: seconds that were spent on making queries, as if by a model.
+        away: seconds that were spent on getting queries, as if from a model.
     """
 
-    def __init__(self, truth: Truth, overlap: int, seed: int, errors: Errors | None = None, tile: int = TILE) -> None:
-        self.truth, self.rules, self.away = truth, FUSION, 0.0
-        self.plan = TilePlan(truth.ids.shape, (tile, tile), (overlap, overlap), LATTICE)
-        self._predict = Predictor(truth, self.plan, seed, errors)
+    def __init__(self, truth: Truth, plan: TilePlan, predict: QueryReader, rules: Rules, stride: int = 1) -> None:
+        self.truth, self.plan, self.rules, self.stride = truth, plan, rules, stride
+        self.away, self._predict = 0.0, predict
 
-    def read(self, tile: Tile) -> TileQueries:
+    def read(self, tile: Tile) -> TileQueries | None:
         """The queries of a tile."""
         start = time.perf_counter()
         queries = self._predict(tile)
@@ -55,21 +59,33 @@ class Case:
 
     @cached_property
     def fused(self) -> tuple[Fusions, float]:
-        """All tiles fused, and the seconds that it took."""
+        """All tiles fused at their pixels, and the seconds that it took."""
         start = time.perf_counter() - self.away
         tiles = self.plan.covering(self.plan.raster)
-        found = {tile.rank: (tile, fuse(self.read(tile), self.rules)) for tile in tiles}
+        read = {tile.rank: (tile, self.read(tile)) for tile in tiles}
+        found = {rank: (tile, self._fuse(queries)) for rank, (tile, queries) in read.items() if queries is not None}
         return found, time.perf_counter() - self.away - start
 
+    def _fuse(self, queries: TileQueries) -> Fused:
+        return fuse(at_pixels(queries, self.stride), self.rules)
 
-Method = Callable[[Case], tuple[NDArray[np.int64], float]]
-"""From a case to the map (H, W) of ids, 0 where nothing is, and the seconds from queries to map."""
+
+class Case(Cut):
+    """A drawn scene, cut in one way and seen by a simulated model; its cells are its pixels."""
+
+    def __init__(self, truth: Truth, overlap: int, seed: int, errors: Errors | None = None, tile: int = TILE) -> None:
+        plan = TilePlan(truth.ids.shape, (tile, tile), (overlap, overlap), LATTICE)
+        super().__init__(truth, plan, Predictor(truth, plan, seed, errors), FUSION)
+
+
+Method = Callable[[Cut], tuple[NDArray[np.int64], float]]
+"""From a cut scene to the map (H, W) of ids, 0 where nothing is, and the seconds from queries to map."""
 
 
 def by(rule: Rule) -> Method:
     """A rule that starts from fused tiles."""
 
-    def run(case: Case) -> tuple[NDArray[np.int64], float]:
+    def run(case: Cut) -> tuple[NDArray[np.int64], float]:
         fusions, seconds = case.fused
         start = time.perf_counter()
         return rule(case.plan, fusions), seconds + time.perf_counter() - start
@@ -83,9 +99,9 @@ def ours(accepted: float) -> Method:
     Stuff is not scored.
     """
 
-    def run(case: Case) -> tuple[NDArray[np.int64], float]:
+    def run(case: Cut) -> tuple[NDArray[np.int64], float]:
         start = time.perf_counter() - case.away
-        found = stitched(case.plan, case.read, case.rules, accepted=accepted)
+        found = stitched(case.plan, case.read, case.rules, case.stride, accepted)
         return np.maximum(found, 0), time.perf_counter() - case.away - start
 
     return run
@@ -151,6 +167,8 @@ _LABELS = {
     "over_split": "split",
     "seam_ratio": "SGR",
     "seam_cells": "seams",
+    "shift_pq": "shift PQ",
+    "crossed": "crossed",
     "seconds": "s",
 }
 
