@@ -35,8 +35,13 @@ class Slide:
     alone: NDArray[np.int64]
     image: tuple[int, int]
 
+    @property
+    def shifted(self) -> "Slide":
+        """The slide from the middle of its first image on, so that no grid of tiles goes with that of the images."""
+        return self.from_pixel(self.image[0] // 2, self.image[1] // 2)
+
     def from_pixel(self, row: int, col: int) -> "Slide":
-        """What is left of it below a row and right of a column: another place for the grid of tiles."""
+        """What is left of it below a row and right of a column."""
         return Slide(self.pixels[:, row:, col:], self.truth[row:, col:], self.alone[row:, col:], self.image)
 
 

@@ -57,10 +57,9 @@ def measure_slide(slide: Slide, overlaps: Sequence[str], config: RunConfig) -> I
         UsageError: options that do not go together.
         RunError: a run failed.
     """
-    slide = slide.from_pixel(*(side // 2 for side in slide.image))
     for overlap in overlaps:
         with TemporaryDirectory(prefix="eomt-batch-bench-") as folder:
-            yield from _measure(slide, Path(folder), replace(config, overlap=overlap))
+            yield from _measure(slide.shifted, Path(folder), replace(config, overlap=overlap))
 
 
 def _measure(slide: Slide, folder: Path, config: RunConfig) -> Iterator[Measurement]:
