@@ -3,11 +3,15 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from workflows.cli.options import OF_WORK, OVERLAP, config_of, shared
+
+if TYPE_CHECKING:
+    from pipeline.bench.slides.slide import Slide
+    from pipeline.config import RunConfig
 
 EXAMPLE = """\b
 Examples:
@@ -16,7 +20,8 @@ Examples:
   eomt-batch bench objects images/ labels/ --only validation.txt --model nuclei-tiny
   eomt-batch bench stitch --seeds 3 --overlap 25%
   eomt-batch bench resolve --segments 6000000
-  eomt-batch bench slide images/ labels/ --only validation.txt --overlap 25%"""
+  eomt-batch bench slide images/ labels/ --only validation.txt --overlap 25%
+  eomt-batch bench edges images/ labels/ --only validation.txt"""
 
 
 @click.group(epilog=EXAMPLE)
@@ -167,16 +172,38 @@ def slide(
 
     The images of the commonest size lie side by side, and tiles cut them.
     """
-    from pipeline.bench.slides.slide import compose
     from pipeline.bench.slides.table import measure_slide
     from pipeline.bench.stitching.table import tabulate
+
+    found, config = _compose(images, labels, only, options)
+    for row in tabulate(list(measure_slide(found, overlaps, config))):
+        click.echo(json.dumps(asdict(row)) if as_json else row.line)
+
+
+@bench.command(epilog=EXAMPLE)
+@click.argument("images", metavar="IMAGES")
+@click.argument("labels", metavar="LABELS")
+@click.option("--only", multiple=True, help="Some of the pairs: stems, files, or a .txt list.")
+@shared("model", default="nuclei-tiny")
+@shared("overlap", "tile_size", "device", "as_json", *OF_WORK)
+def edges(images: str, labels: str, only: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """What a model gets wrong near the edges of its tiles, on the same slide; nothing is stitched."""
+    from pipeline.bench.slides.edges import measure_edges
+
+    bands, faults = measure_edges(*_compose(images, labels, only, options))
+    for band in bands.rows():
+        click.echo(json.dumps(asdict(band)) if as_json else band.line)
+    click.echo(json.dumps({**asdict(faults), "rates": faults.rates}) if as_json else faults.line)
+
+
+def _compose(images: str, labels: str, only: tuple[str, ...], options: dict[str, Any]) -> tuple["Slide", "RunConfig"]:
+    """The slide of some images, and how it is run."""
+    from pipeline.bench.slides.slide import compose
     from pipeline.config import RunConfig
     from pipeline.pairs import chosen_pairs, find_pairs
 
     pairs, config = find_pairs(images, labels), RunConfig(**options)
-    found = compose(chosen_pairs(pairs, only) if only else pairs, config.model, config.device)
-    for row in tabulate(list(measure_slide(found, overlaps, config))):
-        click.echo(json.dumps(asdict(row)) if as_json else row.line)
+    return compose(chosen_pairs(pairs, only) if only else pairs, config.model, config.device), config
 
 
 def _word(value: Any) -> str:

@@ -80,6 +80,15 @@ class Band:
     iou: float | None
     wrong: float | None
 
+    @property
+    def line(self) -> str:
+        """For people."""
+        end = next((str(start) for start in BANDS if start > self.start), "")
+        shares = (
+            f"unmatched {_percent(self.unmatched)}   IoU {_percent(self.iou)}   wrong pixels {_percent(self.wrong)}"
+        )
+        return f"{self.start:>3} to {end:<3} px from the edge   {self.objects:>6} objects   {shares}"
+
 
 @dataclass(frozen=True)
 class Faults:
@@ -124,6 +133,17 @@ class Faults:
             "joined": _share(self.joined, self.touching),
             "false": _share(self.false, self.tiles),
         }
+
+    @property
+    def line(self) -> str:
+        """For people."""
+        counts = f"{self.tiles} tiles   {self.whole} objects whole, {self.cut} in part, {self.touching} pairs touch"
+        words = (f"{name} {'-' if rate is None else f'{rate:.3f}'}" for name, rate in self.rates.items())
+        return f"{counts}   {'   '.join(words)}"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def _share(part: float, whole: float) -> float | None:
@@ -187,14 +207,10 @@ def _edges(truth: Truth, labels: Counts, bands: Counts) -> Edges:
     def counted(values: NDArray[np.integer]) -> Counts:
         return np.bincount(values, minlength=len(BANDS))
 
-    iou = np.bincount(at[overlaps.true[match]], overlaps.iou[match], len(BANDS))
-    return Edges(
-        counted(at[1:]),
-        counted(at[overlaps.true[match]]),
-        iou,
-        counted(bands[true ^ found]),
-        counted(bands[true | found]),
-    )
+    iou = np.zeros(len(BANDS))
+    np.add.at(iou, at[overlaps.true[match]], overlaps.iou[match])
+    matched, wrong, union = at[overlaps.true[match]], bands[true ^ found], bands[true | found]
+    return Edges(counted(at[1:]), counted(matched), iou, counted(wrong), counted(union))
 
 
 def _faults(truth: Truth, labels: Counts, whole: NDArray[np.bool_], duplicates: int) -> Faults:
