@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from workflows.cli.options import OF_WORK, OVERLAP, config_of, shared
+from workflows.cli.options import FC, OF_WORK, OVERLAP, config_of, shared
 
 if TYPE_CHECKING:
     from pipeline.bench.slides.slide import Slide
     from pipeline.config import RunConfig
+    from pipeline.pairs import Pair
 
 EXAMPLE = """\b
 Examples:
@@ -22,6 +23,19 @@ Examples:
   eomt-batch bench resolve --segments 6000000
   eomt-batch bench slide images/ labels/ --only validation.txt --overlap 25%
   eomt-batch bench edges images/ labels/ --only validation.txt"""
+
+
+def _of_pairs(command: FC) -> FC:
+    """The arguments of a bench that looks at images with their truth."""
+    command = click.option("--only", multiple=True, help="Some of the pairs: stems, files, or a .txt list.")(command)
+    return click.argument("images", metavar="IMAGES")(click.argument("labels", metavar="LABELS")(command))
+
+
+def _pairs(images: str, labels: str, only: tuple[str, ...]) -> list["Pair"]:
+    from pipeline.pairs import chosen_pairs, find_pairs
+
+    pairs = find_pairs(images, labels)
+    return chosen_pairs(pairs, only) if only else pairs
 
 
 @click.group(epilog=EXAMPLE)
@@ -96,18 +110,14 @@ def tiles(images: str, labels: str, tta: tuple[Any, ...], as_json: bool, **optio
 
 
 @bench.command(epilog=EXAMPLE)
-@click.argument("images", metavar="IMAGES")
-@click.argument("labels", metavar="LABELS")
-@click.option("--only", multiple=True, help="Some of the pairs: stems, files, or a .txt list.")
+@_of_pairs
 @shared("model", default="nuclei-tiny")
 @shared("device", "as_json", *OF_WORK)
 def objects(images: str, labels: str, only: tuple[str, ...], model: str, device: str, as_json: bool) -> None:
     """Quality of a model of objects on images that it sees whole, each in a forward of its own."""
     from pipeline.bench.objects import measure_objects
-    from pipeline.pairs import chosen_pairs, find_pairs
 
-    pairs = find_pairs(images, labels)
-    for name, row in measure_objects(chosen_pairs(pairs, only) if only else pairs, model, device).items():
+    for name, row in measure_objects(_pairs(images, labels, only), model, device).items():
         words = f"{name:<10} {row.images:>4} images   PQ {row.pq:.3f} (SQ {row.sq:.3f}, RQ {row.rq:.3f})   "
         counts = f"mean of images {row.mean_pq:.3f}   {row.matched} found, {row.spurious} false, {row.missed} missed"
         click.echo(json.dumps({"size": name, **asdict(row)}) if as_json else words + counts)
@@ -159,9 +169,7 @@ def resolve(segments: int, as_json: bool) -> None:
 
 
 @bench.command(epilog=EXAMPLE)
-@click.argument("images", metavar="IMAGES")
-@click.argument("labels", metavar="LABELS")
-@click.option("--only", multiple=True, help="Some of the pairs: stems, files, or a .txt list.")
+@_of_pairs
 @click.option("--overlap", "overlaps", multiple=True, type=OVERLAP, default=("25%",), help="Of tiles; again for more.")
 @shared("model", default="nuclei-tiny")
 @shared("tile_size", "device", "as_json", *OF_WORK)
@@ -176,14 +184,13 @@ def slide(
     from pipeline.bench.stitching.table import tabulate
 
     found, config = _compose(images, labels, only, options)
-    for row in tabulate(list(measure_slide(found, overlaps, config))):
+    for one in measure_slide(found, overlaps, config):
+        (row,) = tabulate([one])
         click.echo(json.dumps(asdict(row)) if as_json else row.line)
 
 
 @bench.command(epilog=EXAMPLE)
-@click.argument("images", metavar="IMAGES")
-@click.argument("labels", metavar="LABELS")
-@click.option("--only", multiple=True, help="Some of the pairs: stems, files, or a .txt list.")
+@_of_pairs
 @shared("model", default="nuclei-tiny")
 @shared("overlap", "tile_size", "device", "as_json", *OF_WORK)
 def edges(images: str, labels: str, only: tuple[str, ...], as_json: bool, **options: Any) -> None:
@@ -193,17 +200,17 @@ def edges(images: str, labels: str, only: tuple[str, ...], as_json: bool, **opti
     bands, faults = measure_edges(*_compose(images, labels, only, options))
     for band in bands.rows():
         click.echo(json.dumps(asdict(band)) if as_json else band.line)
-    click.echo(json.dumps({**asdict(faults), "rates": faults.rates}) if as_json else faults.line)
+    facts = {**asdict(faults), "rates": faults.rates, "simulated": faults.simulated}
+    click.echo(json.dumps(facts) if as_json else faults.lines)
 
 
 def _compose(images: str, labels: str, only: tuple[str, ...], options: dict[str, Any]) -> tuple["Slide", "RunConfig"]:
     """The slide of some images, and how it is run."""
     from pipeline.bench.slides.slide import compose
     from pipeline.config import RunConfig
-    from pipeline.pairs import chosen_pairs, find_pairs
 
-    pairs, config = find_pairs(images, labels), RunConfig(**options)
-    return compose(chosen_pairs(pairs, only) if only else pairs, config.model, config.device), config
+    config = RunConfig(**options)
+    return compose(_pairs(images, labels, only), config.model, config.device), config
 
 
 def _word(value: Any) -> str:

@@ -3,7 +3,7 @@
 The measured counterpart of the rates that `pipeline.bench.stitching.errors` chose for its simulated model.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import reduce
 from operator import add
@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from pipeline.bench.slides.infer import infer
 from pipeline.bench.slides.slide import Slide, truth_of
+from pipeline.bench.stitching.errors import Errors
 from pipeline.bench.stitching.metrics import COVERED, Overlaps, over_split
 from pipeline.bench.stitching.pixels import at_pixels
 from pipeline.bench.stitching.scene import Truth
@@ -135,11 +136,19 @@ class Faults:
         }
 
     @property
-    def line(self) -> str:
+    def simulated(self) -> dict[str, float]:
+        """What the simulated model has for the same, where it has it."""
+        return {name: getattr(Errors(), name) for name in self.rates if hasattr(Errors(), name)}
+
+    @property
+    def lines(self) -> str:
         """For people."""
-        counts = f"{self.tiles} tiles   {self.whole} objects whole, {self.cut} in part, {self.touching} pairs touch"
-        words = (f"{name} {'-' if rate is None else f'{rate:.3f}'}" for name, rate in self.rates.items())
-        return f"{counts}   {'   '.join(words)}"
+        counts = f"{self.tiles} tiles   {self.whole} objects whole, {self.cut} in part   {self.touching} pairs touch"
+        return f"{counts}\nmeasured    {_words(self.rates)}\nsimulated   {_words(self.simulated)}"
+
+
+def _words(rates: Mapping[str, float | None]) -> str:
+    return "   ".join(f"{name} {'-' if rate is None else f'{rate:.3f}'}" for name, rate in rates.items())
 
 
 def _percent(share: float | None) -> str:
