@@ -14,8 +14,10 @@ from eomt_core import EoMT, describe_model, load_model
 from eomt_core.location import EMBEDDED, embedded
 from pipeline import RunConfig, segment_raster
 from pipeline.bench.objects import measure_objects
+from pipeline.bench.slides.slide import compose
+from pipeline.bench.slides.table import ALONE, measure_slide
 from pipeline.evaluate import Confusion, evaluate_mosaic
-from pipeline.pairs import Pair, chosen_pairs, find_pairs
+from pipeline.pairs import chosen_pairs, find_pairs
 from pipeline.scenes import CLASSES, HOMELY, draw_scene
 from workflows.cli.demo import SIDE
 from workflows.cli.main import cli
@@ -112,31 +114,19 @@ def test_it_finds_nuclei_in_images_that_it_has_not_seen(data_dir: Path):
     assert found["all"].mean_pq >= 0.63
 
 
-def slide(pairs: list[Pair], folder: Path) -> tuple[Path, Path]:
-    """Sixteen images of 256 pixels as one raster, and their labels."""
-    image, labels = np.zeros((1024, 1024), np.uint8), np.zeros((1024, 1024), np.uint32)
-    for index, pair in enumerate(pairs):
-        row, col = 256 * (index // 4), 256 * (index % 4)
-        with rasterio.open(pair.image) as pixels, rasterio.open(pair.labels) as truth:
-            ids = truth.read(1).astype(np.uint32)
-            image[row : row + 256, col : col + 256] = pixels.read(1)
-        labels[row : row + 256, col : col + 256] = np.where(ids, ids + labels.max(), 0)
-    for name, array in (("image", image), ("labels", labels)):
-        profile = {"driver": "GTiff", "count": 1, "height": 1024, "width": 1024, "dtype": array.dtype}
-        with rasterio.open(folder / f"{name}.tif", "w", **profile) as dataset:
-            dataset.write(array, 1)
-    return folder / "image.tif", folder / "labels.tif"
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-def test_nuclei_are_as_good_across_tiles_as_in_one(data_dir: Path, tmp_path: Path):
-    """A slide of validation images, which its tiles cut everywhere: PQ within 2 points of one forward per image."""
+def test_nuclei_are_as_good_across_tiles_as_in_one(data_dir: Path):
+    """A slide of validation images of whose nuclei tiles cut a third: PQ within 2 points of one forward per image.
+
+    Less of it is owed to the place of the tiles than by the rules of others.
+    """
     pairs = find_pairs(str(data_dir / "nuclei" / "images"), str(data_dir / "nuclei" / "labels"))
     held = chosen_pairs(pairs, [str(EMBEDDED / "nuclei-tiny" / "validation.txt")])
     some = [pair for pair in held if rasterio.open(pair.image).shape == (256, 256)][:16]
-    image, labels = slide(some, tmp_path)
-    segment_raster(image, tmp_path / "out.zarr", RunConfig(model="nuclei-tiny"))
-    tiled = evaluate_mosaic(tmp_path / "out.zarr", str(labels)).quality
-    assert tiled is not None
-    assert tiled.scores.pq >= measure_objects(some, "nuclei-tiny")["all"].pq - 0.02
+    config = RunConfig(model="nuclei-tiny", tile_size=(128, 128))
+    found = {one.rule: one.scores for one in measure_slide(compose(some, "nuclei-tiny"), ["50%"], config)}
+    print("\n", *(f"{rule}: {scores}\n" for rule, scores in found.items()))
+    assert found["stitched"].crossed >= 30
+    assert found["stitched"].pq >= found[ALONE].pq - 2
+    assert found["stitched"].shift_pq > max(found[rule].shift_pq for rule in ("touch", "mutual best"))

@@ -6,7 +6,7 @@ A method is whatever makes a map of ids of a `Cut`. Those of `rules` start from 
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,7 +19,7 @@ from pipeline.bench.stitching.pieces import Fusions
 from pipeline.bench.stitching.pixels import at_pixels
 from pipeline.bench.stitching.predictor import Predictor
 from pipeline.bench.stitching.rules import OF_STRIPS, RULES, Rule
-from pipeline.bench.stitching.scene import SIDE, STUFF, Truth, draw_truth
+from pipeline.bench.stitching.scene import RIVER, SHAPE, SIDE, STUFF, Truth, draw_truth
 from pipeline.errors import UsageError
 from pipeline.stitch.fuse import Fused, fuse
 from pipeline.stitch.queries import QueryReader, Rules, TileQueries
@@ -67,7 +67,10 @@ class Cut:
         return found, time.perf_counter() - self.away - start
 
     def _fuse(self, queries: TileQueries) -> Fused:
-        return fuse(at_pixels(queries, self.stride), self.rules)
+        """Segments of two classes, a thing and stuff of the drawn scenes: the rules ask for no more."""
+        found = fuse(at_pixels(queries, self.stride), self.rules)
+        stuff = np.isin(found.classes, list(self.rules.stuff))
+        return replace(found, classes=np.where(stuff, RIVER, SHAPE))
 
 
 class Case(Cut):
