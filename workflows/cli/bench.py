@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from workflows.cli.options import FC, OF_WORK, OVERLAP, config_of, shared
+from workflows.cli.options import FC, OF_WORK, OVERLAP, TILE_SIZE, config_of, shared
 
 if TYPE_CHECKING:
     from pipeline.bench.slides.slide import Slide
@@ -29,6 +29,9 @@ def _of_pairs(command: FC) -> FC:
     """The arguments of a bench that looks at images with their truth."""
     command = click.option("--only", multiple=True, help="Some of the pairs: stems, files, or a .txt list.")(command)
     return click.argument("images", metavar="IMAGES")(click.argument("labels", metavar="LABELS")(command))
+
+
+_SIZE = click.option("--size", type=TILE_SIZE, help="Rows x columns of the images taken; default: the commonest.")
 
 
 def _pairs(images: str, labels: str, only: tuple[str, ...]) -> list["Pair"]:
@@ -170,6 +173,7 @@ def resolve(segments: int, as_json: bool) -> None:
 
 @bench.command(epilog=EXAMPLE)
 @_of_pairs
+@_SIZE
 @click.option("--overlap", "overlaps", multiple=True, type=OVERLAP, default=("25%",), help="Of tiles; again for more.")
 @shared("model", default="nuclei-tiny")
 @shared("tile_size", "device", "as_json", *OF_WORK)
@@ -178,7 +182,7 @@ def slide(
 ) -> None:
     """Rules of stitching objects against each other, on a slide of real images.
 
-    The images of the commonest size lie side by side, and tiles cut them.
+    Images of one size lie side by side, and tiles cut them.
     """
     from pipeline.bench.slides.table import measure_slide
     from pipeline.bench.stitching.table import tabulate
@@ -191,6 +195,7 @@ def slide(
 
 @bench.command(epilog=EXAMPLE)
 @_of_pairs
+@_SIZE
 @shared("model", default="nuclei-tiny")
 @shared("overlap", "tile_size", "device", "as_json", *OF_WORK)
 def edges(images: str, labels: str, only: tuple[str, ...], as_json: bool, **options: Any) -> None:
@@ -209,8 +214,9 @@ def _compose(images: str, labels: str, only: tuple[str, ...], options: dict[str,
     from pipeline.bench.slides.slide import compose
     from pipeline.config import RunConfig
 
+    size = options.pop("size")
     config = RunConfig(**options)
-    return compose(_pairs(images, labels, only), config.model, config.device), config
+    return compose(_pairs(images, labels, only), config.model, config.device, size), config
 
 
 def _word(value: Any) -> str:

@@ -45,15 +45,21 @@ class Slide:
         return Slide(self.pixels[:, row:, col:], self.truth[row:, col:], self.alone[row:, col:], self.image)
 
 
-def compose(pairs: Sequence[Pair], model: str, device: str = "auto") -> Slide:
-    """Put the images of the commonest size together, the first ones where not all make a square.
+def compose(pairs: Sequence[Pair], model: str, device: str = "auto", size: tuple[int, int] | None = None) -> Slide:
+    """Put images of one size together, the first ones where not all make a square.
+
+    Args:
+        pairs: the images with their truth, of any sizes.
+        model: of objects.
+        device: where it runs.
+        size: rows and columns of the images that are taken; None: the commonest.
 
     Raises:
         ModelError: no such model or device.
-        UsageError: fewer than four images of one size, or of several pixel types; or no model of objects.
+        UsageError: fewer than four images of that size, or of several pixel types; or no model of objects.
     """
     label, lattice = load_objects_labeller(model, device), describe_model(model).architecture.min_multiple
-    side, chosen = _square(pairs, model)
+    side, chosen = _square(pairs, model, size)
     slide: Slide | None = None
     for place, pair in zip(product(range(side), range(side)), chosen, strict=True):
         with closing(open_scene(pair, describe_model(model))) as scene:
@@ -63,17 +69,20 @@ def compose(pairs: Sequence[Pair], model: str, device: str = "auto") -> Slide:
     return slide
 
 
-def _square(pairs: Sequence[Pair], model: str) -> tuple[int, list[Pair]]:
+def _square(pairs: Sequence[Pair], model: str, size: tuple[int, int] | None) -> tuple[int, list[Pair]]:
     """How many images a side has, and which they are."""
     groups: dict[tuple[int, int], list[Pair]] = {}
     for pair in pairs:
         with closing(open_scene(pair, describe_model(model))) as scene:
             groups.setdefault(scene.shape, []).append(pair)
-    largest = max(groups.values(), key=len)
-    side = math.isqrt(len(largest))
+    rows, cols = size or max(groups, key=lambda shape: len(groups[shape]))
+    alike = groups.get((rows, cols), [])
+    side = math.isqrt(len(alike))
     if side < 2:
-        raise UsageError(f"IMAGES: {len(largest)} of {len(pairs)} have one size; a slide needs four or more, give them")
-    return side, largest[: side**2]
+        raise UsageError(
+            f"IMAGES: {len(alike)} of {len(pairs)} have {rows} x {cols} pixels; a slide needs four or more of one size"
+        )
+    return side, alike[: side**2]
 
 
 def _blank(scene: TrainingScene, side: int) -> Slide:

@@ -68,9 +68,11 @@ def test_images_of_the_commonest_size_lie_side_by_side(slide: Slide):
 
 
 def test_a_slide_needs_four_images(pairs: list[Pair], model: str):
-    """Of one size: of three there is no square."""
-    with pytest.raises(UsageError, match="3 of 4 have one size; a slide needs four or more"):
+    """Of one size, the commonest or another: of three, or one, there is no square."""
+    with pytest.raises(UsageError, match="3 of 4 have 64 x 64 pixels; a slide needs four or more"):
         compose(pairs[1:], model, "cpu")
+    with pytest.raises(UsageError, match="1 of 5 have 32 x 32 pixels; a slide needs four or more"):
+        compose(pairs, model, "cpu", (32, 32))
 
 
 def test_images_of_two_pixel_types_are_refused(pairs: list[Pair], model: str, make_raster):
