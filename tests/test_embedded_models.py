@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rasterio
 import torch
 from click.testing import CliRunner
 from real_scenes import write_scenes
