@@ -110,8 +110,8 @@ def ours(accepted: float) -> Method:
     return run
 
 
-def bound(case: Case) -> tuple[NDArray[np.int64], float]:
-    """What perfect links would give; no time is reckoned, as nobody has them."""
+def bound(case: Cut) -> tuple[NDArray[np.int64], float]:
+    """What perfect links would give, where a cell is a pixel; no time is reckoned, as nobody has them."""
     return linked_by_truth(case.truth, case.plan, case.read, case.rules), math.nan
 
 
