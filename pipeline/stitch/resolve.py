@@ -41,9 +41,10 @@ def cluster(count: int, links: Edges, apart: Edges) -> tuple[NDArray[np.int64], 
     firsts, refused = np.arange(count), 0
     for start in range(0, len(links.first), AT_ONCE):
         some = _between(firsts, Edges(*(ends[start : start + AT_ONCE] for ends in links)))
-        apart = _between(firsts, apart)
-        refused += _cluster_some(firsts, some, apart)
-        firsts = firsts[firsts]
+        if some.first.size:
+            apart = _between(firsts, apart)
+            refused += _cluster_some(firsts, some, apart)
+            firsts = firsts[firsts]
     return firsts, refused
 
 

@@ -27,11 +27,13 @@ def kruskal(count, links, apart):
 PAIRS = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)).filter(lambda pair: pair[0] != pair[1]), max_size=30)
 
 
-@given(PAIRS, PAIRS)
+@given(PAIRS, PAIRS, st.integers(1, 31))
 @settings(max_examples=300, deadline=None)
-def test_clusters_equal_those_of_the_plain_algorithm(links, apart):
-    """Whatever is linked, and whatever is apart."""
-    found, _ = cluster(12, edges(*links), edges(*apart))
+def test_clusters_equal_those_of_the_plain_algorithm(links, apart, at_once):
+    """Whatever is linked, whatever is apart, and however many links are looked at at a time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.stitch.resolve.AT_ONCE", at_once)
+        found, _ = cluster(12, edges(*links), edges(*apart))
     assert found.tolist() == kruskal(12, links, apart)
 
 
