@@ -21,6 +21,7 @@ from pipeline.spec import Engine, RunSpec, read_spec
 _lock = threading.Lock()
 _device = threading.Lock()
 _infer: dict[tuple[str, str, Engine], InferWorker] = {}
+_link: dict[tuple[str, str, int], LinkWorker] = {}
 _render: dict[tuple[str, str], RenderWorker] = {}
 
 
@@ -62,7 +63,7 @@ def _link_block(folder: str, row: int, col: int) -> BlockRecord:
     done = journal.find("link", block.name, spec.link_fingerprint)
     if done:
         return done
-    return journal.commit(*LinkWorker(spec, Path(folder)).run(block))
+    return journal.commit(*_link_worker(spec, folder).run(block))
 
 
 def resolve(folder: str, row: int, col: int) -> BlockRecord:
@@ -143,6 +144,7 @@ def forget() -> None:
     """Let go of models and open files, so that a process that goes on does not keep them."""
     with _lock:
         _infer.clear()
+        _link.clear()
         _render.clear()
 
 
@@ -155,10 +157,23 @@ def _infer_worker(spec: RunSpec, folder: str, engine: Engine) -> InferWorker:
         return _infer[key]
 
 
+def _link_worker(spec: RunSpec, folder: str) -> LinkWorker:
+    made = (Path(folder) / spec.store).stat().st_ctime_ns  # a run that begins anew has another store
+    key = folder, spec.link_fingerprint, made
+    with _lock:
+        if key not in _link:
+            _link.clear()
+            _link[key] = LinkWorker(spec, Path(folder))
+        return _link[key]
+
+
 def _render_worker(spec: RunSpec, folder: str) -> RenderWorker:
     key = folder, spec.render_fingerprint
+    linked = _link_worker(spec, folder) if spec.objects else None
     with _lock:
         if key not in _render:
             _render.clear()
             _render[key] = RenderWorker(spec, Path(folder))
+            if linked:
+                _render[key].views = linked.views  # fused already
         return _render[key]
