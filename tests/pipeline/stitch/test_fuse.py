@@ -44,10 +44,20 @@ def test_fusion_equals_the_reference_on_the_cells(seed, stuff):
 def test_instance_scores_equal_those_of_the_postprocessing():
     """Class probability times mean mask probability inside."""
     tile = random_tile(3)
-    ours, _ = query_scores(tile, Rules(outlined=True, score_threshold=0))
+    ours, _ = query_scores(tile, Rules(score_threshold=0, outlined=True))
     scored = with_instance_scores(as_outputs(tile)).class_logits[0].exp()[:, :-1].amax(-1).numpy()
     real = tile.class_probs.argmax(1) < CLASSES
     np.testing.assert_allclose(ours[real] / SURE, scored[real], atol=1 / SURE)
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.8])
+def test_outlines_are_looked_at_wherever_they_may_decide(threshold):
+    """The same queries are above the threshold as if all outlines counted, with the same scores."""
+    for seed in range(10):
+        some, every = (query_scores(random_tile(seed), Rules(low, outlined=True))[0] for low in (threshold, 0))
+        above = every > threshold * SURE
+        np.testing.assert_array_equal(some > threshold * SURE, above)
+        np.testing.assert_array_equal(some[above], every[above])
 
 
 def test_cells_without_data_belong_to_nobody():

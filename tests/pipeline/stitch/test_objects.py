@@ -1,11 +1,13 @@
 """Objects across tiles: how many there are, and which pixels they have."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from pipeline.bench.stitching.crowd import draw_links
 from pipeline.stitch.links import link
 from pipeline.stitch.objects import resolve
 from pipeline.stitch.paint import paint
@@ -166,6 +168,22 @@ def test_objects_do_not_depend_on_the_order_of_the_tiles(order, tell, plan_of):
     found = resolve(link(Views(plan, 1, tell(truth), rules), some[order]), rules, 1)
     for one, two in zip(expected, found, strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("counters", [1, 40, 2**22])
+def test_an_object_has_the_class_that_its_segments_say_most(counters, monkeypatch):
+    """By area, score and probability; however many objects are looked at at a time."""
+    monkeypatch.setattr("pipeline.stitch.objects.COUNTERS", counters)
+    links = next(draw_links(3))
+    shuffled = np.random.default_rng(0).permutation(links.segments.classes)
+    links = replace(links, segments=links.segments._replace(classes=shuffled))
+    found, segments = resolve(links, Rules(), 1), links.segments
+    for number, kind in enumerate(found.classes.tolist(), 1):
+        said = np.zeros(200, int)
+        for place in np.flatnonzero(found.numbers == number).tolist():
+            weight = int(segments.areas[place]) * int(segments.scores[place])
+            said[segments.classes[place]] += weight * segments.class_probs[place].astype(int)
+        assert kind == said.argmax()
 
 
 def test_an_object_as_large_as_the_raster_is_one(tell, plan_of):
