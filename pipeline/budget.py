@@ -50,8 +50,8 @@ CELL_COPIES = 3
 MASKS = 8
 """Times that the masks of a fused tile's segments, cut to their boxes, cover it."""
 
-TAKEN, SEGMENT = 3, 1000
-"""One in so many queries is a segment in a crowded tile; bytes of one with its links."""
+TAKEN, SEGMENT = 3, 250
+"""One in so many queries is a segment in a crowded tile; bytes of one with its links (194 to 207: `bench resolve`)."""
 
 MERGED = 4
 """Times the masks of a tile that are there besides while those of its views are merged: another view's, their sums."""
