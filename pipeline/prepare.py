@@ -24,7 +24,7 @@ from pipeline.pyramid import choose_levels
 from pipeline.raster import open_raster
 from pipeline.raster_spec import RasterSpec
 from pipeline.spec import FUSING, ModelFacts, RunSpec
-from pipeline.store import Kind
+from pipeline.store import MOST_QUERIES, Kind
 
 FAR = 1.5
 """How many times larger or smaller a pixel may be than those of the training before the user is told."""
@@ -64,7 +64,7 @@ def prepare(source: str, output: Path, config: RunConfig) -> RunSpec:
         tile_size=tile_size,
         overlap=(rows, cols),
         tile_block=config.tile_block,
-        kind=_kind(config, task),
+        kind=_kind(config, task, info.architecture.num_queries),
         precision=choose_precision(config),
         **_thresholds(config, task, info.card),
         merge_threshold=config.merge_threshold,
@@ -139,13 +139,15 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}}
 
 
-def _kind(config: RunConfig, task: str) -> Kind:
+def _kind(config: RunConfig, task: str, queries: int) -> Kind:
     if task == "semantic":
         return "exact" if config.exact else "scores"
     if config.exact:
         raise UsageError(
             f"--exact: is for semantic runs; objects of --task {task} are painted from enlarged mask logits without it"
         )
+    if queries > MOST_QUERIES:
+        raise UsageError(f"--model {config.model}: has {queries} queries; objects are told apart among {MOST_QUERIES}")
     return "queries"
 
 

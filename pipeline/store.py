@@ -33,6 +33,9 @@ from pipeline.tiling import Tile, TileBlock, TilePlan, Window
 SCHEMA = 1
 """Raised whenever a record's meaning changes; a store of another schema is not read."""
 
+MOST_QUERIES = 2**16 - 1
+"""Queries of a tile that `counts`, and the keys of segments, can tell apart."""
+
 Kind = Literal["scores", "queries", "exact"]
 """What is kept per tile; `exact` is a query record of all queries in float16."""
 

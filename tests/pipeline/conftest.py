@@ -145,3 +145,47 @@ def records() -> Callable[..., dict[str, tuple[int, int]]]:
         return found
 
     return of
+
+
+@pytest.fixture(scope="session")
+def countries(palette, tmp_path_factory):
+    """The palette model for panoptic runs: colours 0 and 1 are stuff."""
+    folder = tmp_path_factory.mktemp("countries") / "model"
+    shutil.copytree(palette, folder)
+    card = json.loads((folder / "eomt_batch.json").read_text())
+    card["card"] |= {"tasks": ["panoptic"], "things": [2, 3, 4]}
+    (folder / "eomt_batch.json").write_text(json.dumps(card))
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def land():
+    """Classes (160, 224): stuff 0 and 1, and one connected region of each thing; a corner without data, as -1."""
+    classes = np.zeros((160, 224), np.int64)
+    classes[:, 120:] = 1
+    classes[20:100, 16:200] = 2  # larger than a tile
+    classes[40:60, 100:120] = 3
+    classes[120:140, 24:28] = 4
+    classes[:32, 208:] = -1
+    return classes
+
+
+@pytest.fixture(scope="session")
+def whole(countries, land, tmp_path_factory):
+    """A complete run."""
+    folder = tmp_path_factory.mktemp("whole")
+    colours = np.array([(0.1, 0.1, 0.1), (0.9, 0.1, 0.1), (0.1, 0.9, 0.1), (0.1, 0.1, 0.9), (0.8, 0.8, 0.2), (0, 0, 0)])
+    profile = {"driver": "GTiff", "count": 3, "height": 160, "width": 224, "dtype": "uint8", "nodata": 0}
+    with rasterio.open(folder / "in.tif", "w", transform=Affine(2, 0, 1000, 0, -2, 5000), **profile) as dataset:
+        dataset.write(np.rint(colours[land] * 255).astype(np.uint8).transpose(2, 0, 1))
+    config = RunConfig(model=countries, **{**SMALL, "overlap": "32"})
+    return segment_raster(folder / "in.tif", folder / "out.zarr", config), folder / "in.tif", folder / "out.zarr"
+
+
+@pytest.fixture
+def harmed(whole, tmp_path):
+    """A copy of it."""
+    _, _, output = whole
+    shutil.copytree(output, tmp_path / "out.zarr")
+    shutil.copytree(output.with_suffix(".run"), tmp_path / "out.run")
+    return tmp_path / "out.zarr"
