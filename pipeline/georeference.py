@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pyproj import CRS
+from pyproj import CRS, Transformer
+from pyproj.exceptions import ProjError
 
 Attributes = dict[str, Any]
 Affine = tuple[float, float, float, float, float, float]
@@ -59,6 +60,29 @@ class Georeference:
     def projection(self) -> CRS | None:
         """The CRS, parsed."""
         return None if self.crs is None else CRS.from_wkt(self.crs)
+
+    @property
+    def crs_name(self) -> str | None:
+        """The authority's code of the CRS, or else its name."""
+        if self.projection is None:
+            return None
+        authority = self.projection.to_authority()
+        return ":".join(authority) if authority else str(self.projection.name)
+
+    @property
+    def pixel_metres(self) -> float | None:
+        """Metres on the ground from one column to the next, in the middle; None where nothing says."""
+        if self.transform is None or self.projection is None:
+            return None
+        a, b, c, d, e, f = self.transform
+        row, cols = self.shape[0] / 2, np.array([self.shape[1] / 2, self.shape[1] / 2 + 1])
+        try:
+            earth = Transformer.from_crs(self.projection, self.projection.geodetic_crs, always_xy=True)
+            (west, east), (one, other) = earth.transform(a * cols + b * row + c, d * cols + e * row + f)
+            metres = self.projection.get_geod().inv(west, one, east, other)[2]
+        except (AttributeError, ProjError):  # a local CRS, which has no Earth
+            return None
+        return float(metres) if 0 < metres < np.inf else None
 
     @property
     def centres(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self, TextIO
 
@@ -46,6 +46,7 @@ class BlockRecord:
         objects: Path relative to the run folder, length and crc32c of each.
         segments: Things found in the block's tiles, or objects that they were joined to; 0 for other steps.
         saturated: Tiles whose queries were nearly all taken.
+        ended: When it was committed, in seconds since 1970; 0 in records of versions that did not note it.
     """
 
     block: str
@@ -58,6 +59,7 @@ class BlockRecord:
     objects: tuple[tuple[str, int, int], ...] = ()
     segments: int = 0
     saturated: int = 0
+    ended: float = 0.0
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -130,7 +132,7 @@ class Journal:
         self.reopen()
         for name in ("records", "store", LINKS, AREAS):
             shutil.rmtree(self.folder / name, ignore_errors=True)
-        for name in (OBJECTS, "objects.parquet", "report.json", "run.json"):
+        for name in (OBJECTS, "objects.parquet", "report.json", "report.html", "run.json"):
             (self.folder / name).unlink(missing_ok=True)
 
     def drop_store(self) -> None:
@@ -175,7 +177,7 @@ class Journal:
         above = set(self.folder.parents)
         for folder in {parent for path in paths for parent in path.parents} - above:
             sync(folder)
-        done = BlockRecord(**{**asdict(record), "objects": entries})
+        done = replace(record, objects=entries, ended=round(time.time(), 3))
         write_atomically(self._path(record.step, record.block), json.dumps(asdict(done)))
         return done
 

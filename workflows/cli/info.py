@@ -44,7 +44,7 @@ def mosaic_facts(path: Path) -> dict[str, Any]:
         "shape": mosaic.shape,
         "arrays": mosaic.names,
         "levels": mosaic.levels,
-        "crs": _crs_name(mosaic.crs),
+        "crs": mosaic.place().crs_name,
         "transform": mosaic.transform,
         "zarr_format": mosaic.root.metadata.zarr_format,
         "chunk": mosaic.classes.chunks[0],
@@ -85,14 +85,3 @@ def lines(facts: dict[str, Any], indent: str = "") -> list[str]:
             text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
             shown.append(f"{indent}{name}: {text if len(text) <= WIDEST else text[:WIDEST] + ' ... (--json: all)'}")
     return shown
-
-
-def _crs_name(wkt: str | None) -> str | None:
-    """The authority's code of a CRS, or else its name."""
-    if wkt is None:
-        return None
-    from pyproj import CRS
-
-    crs = CRS.from_wkt(wkt)
-    authority = crs.to_authority()
-    return ":".join(authority) if authority else str(crs.name)
