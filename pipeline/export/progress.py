@@ -1,0 +1,76 @@
+"""A run's course for its report: blocks done and missing, throughput over time, and where the seconds went."""
+
+import json
+import os
+from collections import Counter
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from pipeline.export.timeline import course
+from pipeline.journal import BlockRecord, Journal
+from pipeline.spec import RunSpec
+
+DONE, PARTLY, EMPTY, MISSING = "dpem"
+"""A tile block: all tiles inferred, some of them nodata, all of them nodata, no record."""
+
+
+def progress_facts(run: RunSpec, journal: Journal) -> dict[str, Any]:
+    """What a run's folder tells, in JSON's types."""
+    store = Path(os.path.normpath(journal.folder / run.store))
+    inferred = list(Journal(store.parent).records("infer", run.infer_fingerprint))
+    rendered = list(journal.records("render", run.render_fingerprint))
+    linked = list(journal.records("link", run.link_fingerprint)) if run.objects else []
+    resolved = list(journal.records("resolve", run.resolve_fingerprint)) if run.objects else []
+    return {
+        "complete": journal.complete or len(rendered) == len(run.output_blocks),
+        "grid": _grid(run, inferred) if inferred else None,
+        "tiles": {"rows": run.plan.rows.origins, "cols": run.plan.cols.origins, "size": run.tile_size},
+        "inferred": sum(record.tiles for record in inferred),
+        "saturated": sum(record.saturated for record in linked),
+        "objects": sum(record.segments for record in resolved) if run.objects else None,
+        "courses": {
+            name: found and asdict(found)
+            for name, found in (("inference", course(inferred)), ("mosaic", course(rendered)))
+        },
+        "steps": _figures(journal).get("seconds", {}),
+        "parts": _parts([*inferred, *linked, *resolved, *rendered]),
+    }
+
+
+def _grid(run: RunSpec, records: list[BlockRecord]) -> dict[str, Any]:
+    """The state of each tile block, row by row, a letter each; and where the blocks begin."""
+    plan = run.plan
+    tiles = {record.block: record.tiles for record in records}
+    states = [_state(run, tiles.get(f"{row}-{col}"), row, col) for row, col in product(*map(range, plan.block_grid))]
+    sides = [plan.block_size * axis.stride for axis in (plan.rows, plan.cols)]
+    starts = [[index * side for index in range(count)] for side, count in zip(sides, plan.block_grid, strict=True)]
+    return {"states": "".join(states), "counts": Counter(states), "rows": starts[0], "cols": starts[1]}
+
+
+def _state(run: RunSpec, tiles: int | None, row: int, col: int) -> str:
+    if tiles is None:
+        return MISSING
+    size = run.plan.block_size
+    rows, cols = (
+        min(count, (index + 1) * size) - index * size for count, index in zip(run.plan.grid, (row, col), strict=True)
+    )
+    return EMPTY if tiles == 0 else DONE if tiles >= rows * cols else PARTLY
+
+
+def _figures(journal: Journal) -> dict[str, Any]:
+    """What the last run noted of itself."""
+    try:
+        found = json.loads((journal.folder / "report.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _parts(records: list[BlockRecord]) -> dict[str, float]:
+    """Seconds of all tasks together by what they did, of earlier runs too."""
+    total: Counter[str] = Counter()
+    for record in records:
+        total.update(record.seconds)
+    return {part: round(seconds, 3) for part, seconds in total.most_common()}
