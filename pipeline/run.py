@@ -16,6 +16,7 @@ from pipeline.cluster import Cluster, connect
 from pipeline.companions import write_companions
 from pipeline.config import RunConfig
 from pipeline.errors import OutputError, RetryLater
+from pipeline.export.report import report_run
 from pipeline.journal import BlockRecord, Journal, Step, sweep
 from pipeline.mosaic import Mosaic
 from pipeline.object_table import write_objects
@@ -243,6 +244,7 @@ class Run:
         if self.spec.objects:
             write_objects(self.journal.folder, self.spec.model.classes, self.spec.output_blocks)
         self.journal.note("report.json", asdict(self._report()))
+        report_run(self.spec.output)
         self.journal.note("COMPLETE", {"fingerprint": self.spec.render_fingerprint})
 
     def _report(self) -> Report:

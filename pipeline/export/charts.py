@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UsageError
+from pipeline.export.colours import tint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -186,22 +187,8 @@ def draw_instances(path: Path, rows: Sequence[Row]) -> None:
     Raises:
         UsageError: There is no matplotlib.
     """
-    panels = [[image.transpose(1, 2, 0), _tinted(truth), _tinted(predicted)] for image, truth, predicted in rows]
+    panels = [[image.transpose(1, 2, 0), tint(truth), tint(predicted)] for image, truth, predicted in rows]
     _panels(panels, legend_rows=0).savefig(path, format="png")
-
-
-def _tinted(ids: Labels) -> NDArray[np.uint8]:
-    """Ids as colours (H, W, 3): hues a golden angle apart, in three brightnesses, so that neighbours differ."""
-    from matplotlib.colors import hsv_to_rgb
-
-    different, index = np.unique(ids, return_inverse=True)
-    keys = different.astype(np.float64)
-    hsv = np.stack(
-        [keys * 0.61803398875 % 1, np.full(len(keys), 0.65), np.array([1, 0.75, 0.55])[keys.astype(int) % 3]], 1
-    )
-    hsv[different == 0] = 0
-    colours: NDArray[np.uint8] = (hsv_to_rgb(hsv) * 255).astype(np.uint8)
-    return colours[index.reshape(ids.shape)]
 
 
 def _panels(rows: Sequence[Sequence[NDArray[np.uint8]]], legend_rows: int) -> "Figure":

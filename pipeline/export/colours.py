@@ -95,7 +95,7 @@ def indexed(index: NDArray[np.uint8], palette: Palette) -> Image.Image:
 
 
 def tint(ids: Labels) -> NDArray[np.uint8]:
-    """Ids as colours (..., 3): hues a golden angle apart, in three brightnesses, so that neighbours differ; 0 is black."""
+    """Ids as colours (..., 3): hues a golden angle apart, in three brightnesses; neighbours differ, 0 is black."""
     keys = ids[..., None].astype(np.float64)
     hue, saturation, value = keys * 0.61803398875 % 1, 0.65, np.array([1, 0.75, 0.55])[ids % 3][..., None]
     full = np.clip(np.abs((hue * 6 + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)

@@ -87,14 +87,14 @@ def _headline(draw: ImageDraw.ImageDraw, subject: Subject) -> None:
     mosaic = subject.mosaic
     rows, cols = mosaic.shape
     draw.text((MARGIN, MARGIN - 8), mosaic.path.name, INK, _font(22))
-    model = str(dict(mosaic.provenance.get("model") or {}).get("name", "")) if not subject.run else subject.run.model.name
+    model = (
+        str(dict(mosaic.provenance.get("model") or {}).get("name", "")) if not subject.run else subject.run.model.name
+    )
     facts = (f"{cols:,} x {rows:,} pixels".replace(",", " "), mosaic.place().crs_name, model)
     draw.text((MARGIN, MARGIN + 20), "  ·  ".join(fact for fact in facts if fact), MUTED, _font(14))
 
 
-def _panel(
-    sheet: Image.Image, place: tuple[int, int], size: tuple[int, int], pane: Pane, behind: Pane | None
-) -> None:
+def _panel(sheet: Image.Image, place: tuple[int, int], size: tuple[int, int], pane: Pane, behind: Pane | None) -> None:
     """Put a picture on the sheet; objects lie over the image, which is paled for them."""
     picture = pane.picture.convert("RGBA").resize(size, Image.Resampling.NEAREST)
     ground = Image.new("RGBA", size, "#eceff1")

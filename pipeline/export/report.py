@@ -1,7 +1,7 @@
 """`report.html`: a mosaic and its run on one page that needs nothing else, neither files nor a network.
 
-Python gathers facts and pictures, the template beside this file shows them. They meet in one JSON object, which the page
-puts on screen as text alone: no name of a class or a model can become markup.
+Python gathers facts and pictures, the template beside this file shows them. They meet in one JSON object, which the
+page puts on screen as text alone: no name of a class or a model can become markup.
 """
 
 import json
@@ -68,7 +68,7 @@ def write_report(subject: Subject, path: Path) -> None:
 def report_facts(subject: Subject) -> dict[str, Any]:
     """All that the page shows, in JSON's types."""
     mosaic, run = subject.mosaic, subject.run
-    place, found = mosaic.place(), survey(mosaic, run and run.plan)
+    place, found = mosaic.place(), survey(mosaic, run.plan if run else None)
     panes, classes = subject.panes(SIDE)
     names = mosaic.class_names
     shown = _shown_classes(subject, found)
@@ -186,15 +186,20 @@ def _commands(subject: Subject) -> Iterator[dict[str, str]]:
     needs = "" if subject.mosaic.root.metadata.zarr_format == 2 else " (3.11 or newer)"
     companions = [path.name for path in sorted(subject.mosaic.path.parent.glob(f"{subject.mosaic.path.stem}.*.vrt"))]
     yield {
-        "title": f"QGIS{needs and ' with GDAL' + needs}: the source of a new raster layer, with its folder before its name",
+        "title": f"QGIS{needs and ' with GDAL' + needs}: the source of a new raster layer; put the folder before the name",
         "text": "\n".join(companions or sources),
     }
-    targets = [f"gdal_translate {shlex.quote(source)} {array}.tif" for source, array in zip(sources, arrays, strict=True)]
+    targets = [
+        f"gdal_translate {shlex.quote(source)} {array}.tif" for source, array in zip(sources, arrays, strict=True)
+    ]
     yield {"title": f"GDAL{needs}", "text": "\n".join(targets)}
     masked = ", mask_and_scale=False" if not needs else ""
-    yield {"title": "xarray", "text": f'import rioxarray, xarray\n\nmasks = xarray.open_zarr({name!r}, group="0"{masked})'}
+    yield {
+        "title": "xarray",
+        "text": f'import rioxarray, xarray\n\nmasks = xarray.open_zarr({name!r}, group="0"{masked})',
+    }
     quoted = shlex.quote(name)
     yield {
         "title": "eomt-batch",
-        "text": f"eomt-batch info {quoted}\neomt-batch evaluate {quoted} LABELS.tif\neomt-batch stitch {quoted} -o NEW.zarr",
+        "text": f"eomt-batch evaluate {quoted} LABELS.tif\neomt-batch stitch {quoted} -o NEW.zarr",
     }

@@ -53,7 +53,7 @@ def survey(mosaic: Mosaic, plan: TilePlan | None) -> Survey:
     if not whole:
         counts = np.bincount(thin(mosaic, "classes", _even(mosaic.shape)).ravel(), minlength=len(counts))
     shares = {int(id): float(counts[id] / counts.sum()) for id in np.flatnonzero(counts)}
-    return Survey(shares, seams and seams.seams, looked_at, whole)
+    return Survey(shares, seams.seams if seams else None, looked_at, whole)
 
 
 def _middle(mosaic: Mosaic) -> list[OutputBlock]:

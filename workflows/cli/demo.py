@@ -37,8 +37,8 @@ def demo(ctx: click.Context, /, folder: Path, seed: int, as_json: bool) -> None:
     """
     from pipeline.config import RunConfig
     from pipeline.evaluate import evaluate_mosaic
+    from pipeline.export.panes import Subject
     from pipeline.export.preview import draw_preview
-    from pipeline.journal import Journal
 
     folder.mkdir(parents=True, exist_ok=True)
     scene, truth, mosaic = folder / f"scene-{seed}.tif", folder / f"truth-{seed}.tif", folder / f"masks-{seed}.zarr"
@@ -47,7 +47,7 @@ def demo(ctx: click.Context, /, folder: Path, seed: int, as_json: bool) -> None:
     report = segment(Job(str(scene), mosaic), RunConfig(), ctx.obj)
     evaluation = evaluate_mosaic(mosaic, truth)
     picture = folder / f"picture-{seed}.png"
-    draw_preview(Journal.of(mosaic).spec(), picture, truth)
+    draw_preview(Subject.open(mosaic), picture, truth)
     if as_json:
         click.echo(json.dumps({**asdict(report), "evaluation": evaluation.to_json()}))
     elif not ctx.obj.quiet:
@@ -76,10 +76,12 @@ def words(scene: Path, truth: Path, mosaic: Path, picture: Path, report: "Report
 {scene}    land seen from above, drawn: 1 m pixels, EPSG:32640
 {truth}    its classes
 {mosaic}    what the model aerial-tiny makes of it
-{picture}    image, truth and result side by side
+{picture}    image, truth, classes and confidence
+{mosaic.with_suffix(".run") / "report.html"}    maps to pan and zoom, areas and figures of the run, for any browser
 
 The commands, for files of your own:
   eomt-batch run {scene} --out {mosaic}
   eomt-batch evaluate {mosaic} {truth}
+  eomt-batch preview {mosaic} -o preview.png
   gdalinfo 'ZARR:"{mosaic}":/0/classes'
 """

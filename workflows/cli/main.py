@@ -16,7 +16,10 @@ import click
 
 from workflows.cli.progress import Console
 
-COMMANDS = ("run", "plan", "stitch", "status", "verify", "info", "evaluate", "models", "finetune", "demo", "bench")
+COMMANDS = (
+    *("run", "plan", "stitch", "status", "verify", "info", "preview"),
+    *("evaluate", "models", "finetune", "demo", "bench"),
+)
 """Each is the function of that name in the module of that name."""
 
 CONTINUED = ("run", "stitch", "demo")
