@@ -17,6 +17,7 @@ from pipeline.chunks import Layout as MosaicLayout
 from pipeline.codes import Codes, codes
 from pipeline.preprocess import Scaling
 from pipeline.raster import RasterSpec
+from pipeline.source import shown
 from pipeline.stitch.queries import Rules
 from pipeline.store import Kind, Layout
 from pipeline.tiling import OutputBlock, TilePlan, output_block, output_blocks
@@ -230,7 +231,12 @@ class RunSpec:
         """What the mosaic says of its making."""
         facts = {stage: self.facts(stage) for stage in get_args(Stage)}
         model = {"name": self.model.name, "sha256": self.model.sha256}
-        return {"input": Path(self.raster.path).name, "model": model, "options": facts, "versions": self.versions}
+        return {
+            "input": Path(shown(self.raster.path)).name,
+            "model": model,
+            "options": facts,
+            "versions": self.versions,
+        }
 
     def to_json(self) -> str:
         """As a JSON object."""

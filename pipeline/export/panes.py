@@ -13,7 +13,7 @@ from pipeline.codes import codes
 from pipeline.errors import InputError, OutputError
 from pipeline.export.backdrop import Backdrop
 from pipeline.export.colours import distinct, paint_classes, paint_confidence, paint_objects
-from pipeline.export.thin import fit, middles, thin
+from pipeline.export.thin import Shape, fit, middles, thin
 from pipeline.journal import Journal
 from pipeline.mosaic import Mosaic, open_mosaic
 from pipeline.raster import Reader, open_raster
@@ -31,6 +31,20 @@ class Pane(NamedTuple):
     picture: Image.Image
 
 
+class Panes(NamedTuple):
+    """All pictures of a mosaic.
+
+    Attributes:
+        panes: As large as each other.
+        classes: The thinned class ids (h, w).
+        notes: What could not be shown.
+    """
+
+    panes: list[Pane]
+    classes: NDArray[Any]
+    notes: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Subject:
     """What is shown.
@@ -39,12 +53,14 @@ class Subject:
         mosaic: The mosaic.
         run: The run that made it; None where its folder is not there.
         image: What lies behind it; None where that is not there.
+        asked: Whether the image was asked for, so that it must be shown.
         notes: What the reader should know.
     """
 
     mosaic: Mosaic
     run: RunSpec | None
     image: Backdrop | None
+    asked: bool = False
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -62,37 +78,51 @@ class Subject:
         mosaic = open_mosaic(path)
         run, notes = _run_of(mosaic)
         if image is not None:
-            return cls(mosaic, run, Backdrop.of_file(image, mosaic.shape, run, **options), notes)
+            return cls(mosaic, run, Backdrop.of_file(image, mosaic.shape, run, **options), True, notes)
         if run is None:
-            return cls(mosaic, run, None, (*notes, "no image: give it with --image"))
+            return cls(mosaic, run, None, False, (*notes, "no image: give it with --image"))
         try:
-            return cls(mosaic, run, Backdrop.of_run(run), notes)
+            return cls(mosaic, run, Backdrop.of_run(run), False, notes)
         except InputError as error:
-            return cls(mosaic, run, None, (*notes, f"no image: {error}"))
+            return cls(mosaic, run, None, False, (*notes, f"no image: {error}"))
 
     @property
     def colours(self) -> tuple[str, ...]:
         """`#rrggbb` by class id, no two the same."""
         return distinct(self.mosaic.colours)
 
-    def panes(self, side: int) -> tuple[list[Pane], NDArray[Any]]:
-        """All pictures, none of them larger than `side`, and the thinned classes (h, w)."""
+    def panes(self, side: int) -> Panes:
+        """All pictures, none of them larger than `side`.
+
+        Raises:
+            InputError: The image that was asked for cannot be read.
+        """
         mosaic, shape = self.mosaic, fit(self.mosaic.shape, side)
+        found, notes = self._image(shape)
         classes = thin(mosaic, "classes", shape)
-        panes = [] if self.image is None else [Pane("image", "Image", self.image.read(shape))]
-        painted = paint_classes(classes, self.colours, codes(len(mosaic.class_names)))
-        panes.append(Pane("classes", "Classes", painted))
+        found.append(Pane("classes", "Classes", self._painted(classes)))
         if mosaic.instances is not None:
-            panes.append(Pane("instances", "Objects", paint_objects(thin(mosaic, "instances", shape))))
-        confidence = paint_confidence(thin(mosaic, "confidence", shape))
-        return [*panes, Pane("confidence", "Confidence", confidence)], classes
+            found.append(Pane("instances", "Objects", paint_objects(thin(mosaic, "instances", shape))))
+        found.append(Pane("confidence", "Confidence", paint_confidence(thin(mosaic, "confidence", shape))))
+        return Panes(found, classes, notes)
+
+    def _image(self, shape: Shape) -> tuple[list[Pane], tuple[str, ...]]:
+        try:
+            return ([Pane("image", "Image", self.image.read(shape))] if self.image else []), ()
+        except InputError as error:
+            if self.asked:
+                raise
+            return [], (f"no image: {error}",)
+
+    def _painted(self, classes: NDArray[Any]) -> Image.Image:
+        return paint_classes(classes, self.colours, codes(len(self.mosaic.class_names)))
 
     def truth(self, path: Path, side: int) -> Pane:
         """A raster of true class ids on the mosaic's grid, in the same colours."""
         rows, cols = map(middles, self.mosaic.shape, fit(self.mosaic.shape, side))
         with Reader(open_raster(path, bands="1", needed=1)) as reader:
             ids = np.asarray(reader.read(reader.spec.grid.window).pixels[0])[np.ix_(rows, cols)]
-        return Pane("truth", "Truth", paint_classes(ids, self.colours, codes(len(self.mosaic.class_names))))
+        return Pane("truth", "Truth", self._painted(ids))
 
 
 def _run_of(mosaic: Mosaic) -> tuple[RunSpec | None, tuple[str, ...]]:

@@ -43,7 +43,7 @@ def draw_preview(subject: Subject, path: Path, truth: Path | None = None) -> Non
         path: Where.
         truth: A raster of class ids on the mosaic's grid, shown beside.
     """
-    panes, classes = subject.panes(SIDE)
+    panes, classes, _ = subject.panes(SIDE)
     if truth is not None:
         panes.insert(len(panes) > 2, subject.truth(truth, SIDE))
     sheet = _sheet(subject, panes, classes)

@@ -69,7 +69,7 @@ def report_facts(subject: Subject) -> dict[str, Any]:
     """All that the page shows, in JSON's types."""
     mosaic, run = subject.mosaic, subject.run
     place, found = mosaic.place(), survey(mosaic, run.plan if run else None)
-    panes, classes = subject.panes(SIDE)
+    panes, classes, faults = subject.panes(SIDE)
     names = mosaic.class_names
     shown = _shown_classes(subject, found)
     return {
@@ -97,7 +97,7 @@ def report_facts(subject: Subject) -> dict[str, Any]:
         "run": _options(run) if run else [],
         "provenance": json.dumps(mosaic.provenance, indent=1, ensure_ascii=False),
         "commands": list(_commands(subject)),
-        "notes": [*subject.notes, *(run.raster.notes if run else ())],
+        "notes": [*subject.notes, *faults, *(run.raster.notes if run else ())],
     }
 
 
@@ -135,6 +135,7 @@ def _model(run: RunSpec) -> Rows:
     except ModelError:
         return [*known, ("card", "the model is not where it was")]
     card = asdict(info.card)
+    card["pixel_size"] = card["pixel_size"] and f"{card['pixel_size']:g} m"
     words = {name: _words(card[name]) for name in ("tasks", "bands", "value_range", "pixel_size", "licence", "notes")}
     return [*known, ("parameters", f"{info.parameters:,}"), *((name, text) for name, text in words.items() if text)]
 
@@ -144,7 +145,7 @@ def _options(run: RunSpec) -> Rows:
     raster = run.raster
     rows, cols = run.tile_size
     facts: dict[str, Any] = {
-        "input": run.provenance()["input"].partition("?")[0],
+        "input": run.provenance()["input"],
         "raster": f"{raster.driver}, {raster.count} bands of {raster.dtype}",
         "task": run.task,
         "bands": raster.bands,
@@ -172,7 +173,7 @@ def _words(value: Any) -> str:
         case None:
             return ""
         case list() | tuple():
-            return ", ".join(map(_words, value))
+            return ("; " if any(isinstance(part, tuple) for part in value) else ", ").join(map(_words, value))
         case float():
             return f"{value:g}"
         case _:
@@ -186,7 +187,7 @@ def _commands(subject: Subject) -> Iterator[dict[str, str]]:
     needs = "" if subject.mosaic.root.metadata.zarr_format == 2 else " (3.11 or newer)"
     companions = [path.name for path in sorted(subject.mosaic.path.parent.glob(f"{subject.mosaic.path.stem}.*.vrt"))]
     yield {
-        "title": f"QGIS{needs and ' with GDAL' + needs}: the source of a new raster layer; put the folder before the name",
+        "title": f"QGIS{needs and ' with GDAL' + needs}: source of a new raster layer; put the folder before the name",
         "text": "\n".join(companions or sources),
     }
     targets = [

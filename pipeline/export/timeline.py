@@ -10,7 +10,7 @@ from pipeline.journal import BlockRecord
 BINS = 48
 """Spans of time that a course has at most; each holds a few blocks."""
 
-FEW = 3
+FEW = 2
 
 PAUSE = 60.0
 """Seconds without any block, far longer than usual, that are a stop between two runs rather than work."""
