@@ -87,9 +87,7 @@ def _headline(draw: ImageDraw.ImageDraw, subject: Subject) -> None:
     mosaic = subject.mosaic
     rows, cols = mosaic.shape
     draw.text((MARGIN, MARGIN - 8), mosaic.path.name, INK, _font(22))
-    model = (
-        str(dict(mosaic.provenance.get("model") or {}).get("name", "")) if not subject.run else subject.run.model.name
-    )
+    model = subject.run.model.name if subject.run else None
     facts = (f"{cols:,} x {rows:,} pixels".replace(",", " "), mosaic.place().crs_name, model)
     draw.text((MARGIN, MARGIN + 20), "  ·  ".join(fact for fact in facts if fact), MUTED, _font(14))
 

@@ -40,14 +40,16 @@ def survey(mosaic: Mosaic, plan: TilePlan | None) -> Survey:
         plan: How it was cut into tiles, or None.
     """
     counts = np.zeros(2 ** (8 * mosaic.classes.dtype.itemsize), np.int64)
-    seams = SeamCounter(plan, NO_ID) if plan else None
-    blocks = _middle(mosaic)
-    for block in blocks:
+    ids = mosaic.instances
+    seams = SeamCounter(plan, mosaic.nodata if ids is None else NO_ID) if plan else None
+    for block in _middle(mosaic):
         classes = np.asarray(mosaic.classes[block.window.slices])
         counts += np.bincount(classes.ravel(), minlength=len(counts))
         if seams:
-            ids = classes if mosaic.instances is None else np.asarray(mosaic.instances[block.window.slices])
-            seams.add(np.where(classes == mosaic.nodata, NO_ID, ids), block.window.row, block.window.col)
+            labels = classes
+            if ids is not None:
+                labels = np.where(classes == mosaic.nodata, np.uint32(NO_ID), np.asarray(ids[block.window.slices]))
+            seams.add(labels, block.window.row, block.window.col)
     looked_at = int(counts.sum())
     whole = looked_at == math.prod(mosaic.shape)
     if not whole:

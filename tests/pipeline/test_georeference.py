@@ -168,3 +168,30 @@ def test_ome_is_told_only_in_format_3():
     assert [entry["path"] for entry in image["datasets"]] == ["0/classes", "1/classes"]
     scale, shift = image["datasets"][1]["coordinateTransformations"]
     assert (scale["scale"], shift["translation"]) == ([2.0, 2.0], [0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform", "metres"),
+    [
+        ("EPSG:32640", (2, 0, 330000, 0, -2, 2780000), 2.0),
+        (
+            "EPSG:4326",
+            (1e-5, 0, 9, 0, -1e-5, 60),
+            1.113 / 2,
+        ),  # a degree is half as wide at 60 degrees as at the equator
+        ("EPSG:3857", (1, 0, 1e6, 0, -1, 8399738), 0.5),  # Web Mercator's metres too
+        ("EPSG:2263", (1, 0, 1e6, 0, -1, 2e5), 0.3048),  # feet
+    ],
+)
+def test_pixels_are_measured_on_the_ground(crs, transform, metres):
+    """Whatever the CRS counts in."""
+    place = Georeference((10, 10), transform, CRS.from_user_input(crs).to_wkt("WKT2_2019"))
+    assert place.pixel_metres == pytest.approx(metres, rel=0.01)
+    assert place.crs_name == crs
+
+
+def test_pixels_without_a_place_have_no_length():
+    """Nor have those of a local CRS."""
+    local = CRS.from_user_input(ENGINEERING).to_wkt("WKT2_2019")
+    assert Georeference((10, 10), None, None).pixel_metres is None
+    assert Georeference((10, 10), NORTH_UP, local).pixel_metres is None

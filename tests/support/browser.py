@@ -81,15 +81,16 @@ async def visit(file: Path, width: int, dark: bool = False) -> AsyncIterator[Pag
         command = [CHROMIUM, *options, f"--user-data-dir={profile}", "about:blank"]
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         try:
-            page = await _open(Path(profile))
-            await _show(page, file, width, dark)
-            yield page
+            async with _page(Path(profile)) as page:
+                await _show(page, file, width, dark)
+                yield page
         finally:
             process.terminate()
             process.wait(30)
 
 
-async def _open(profile: Path) -> Page:
+@asynccontextmanager
+async def _page(profile: Path) -> AsyncIterator[Page]:
     """A new page of the browser that was just started with that profile."""
     active = profile / "DevToolsActivePort"
     for _ in range(300):
@@ -97,10 +98,17 @@ async def _open(profile: Path) -> Page:
             break
         await asyncio.sleep(0.1)
     port, path = active.read_text().splitlines()[:2]
-    browser = Page(await websocket_connect(f"ws://127.0.0.1:{port}{path}"))
-    target = await browser.call("Target.createTarget", url="about:blank")
+    browser = await websocket_connect(f"ws://127.0.0.1:{port}{path}")
+    target = await Page(browser).call("Target.createTarget", url="about:blank")
     address = f"ws://127.0.0.1:{port}/devtools/page/{target['targetId']}"
-    return Page(await websocket_connect(address, max_message_size=2**28))
+    socket = await websocket_connect(address, max_message_size=2**28)
+    try:
+        yield Page(socket)
+    finally:
+        for open_one in (socket, browser):
+            open_one.close()
+            while await asyncio.wait_for(open_one.read_message(), 10) is not None:
+                pass  # what was still on its way; the end of it closes the socket
 
 
 async def _show(page: Page, file: Path, width: int, dark: bool) -> None:
