@@ -41,7 +41,7 @@ class Page:
         self._number += 1
         await self._socket.write_message(json.dumps({"id": self._number, "method": method, "params": params}))
         while True:
-            message = json.loads(await asyncio.wait_for(self._socket.read_message(), 60))
+            message = json.loads(await asyncio.wait_for(self._socket.read_message(), 120))
             if message.get("id") == self._number:
                 assert "error" not in message, message
                 return message["result"]
@@ -93,7 +93,7 @@ async def visit(file: Path, width: int, dark: bool = False) -> AsyncIterator[Pag
 async def _page(profile: Path) -> AsyncIterator[Page]:
     """A new page of the browser that was just started with that profile."""
     active = profile / "DevToolsActivePort"
-    for _ in range(300):
+    for _ in range(1200):
         if active.exists() and len(active.read_text().splitlines()) > 1:
             break
         await asyncio.sleep(0.1)
@@ -119,7 +119,7 @@ async def _show(page: Page, file: Path, width: int, dark: bool) -> None:
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
     await page.call("Emulation.setEmulatedMedia", features=[scheme])
     await page.call("Page.navigate", url=file.absolute().as_uri())
-    for _ in range(200):
+    for _ in range(1200):
         if await page.value("document.body?.dataset.ready ?? ''") == "yes":
             return
         await asyncio.sleep(0.1)
