@@ -1,5 +1,7 @@
 """The input behind a mosaic, thinned to a picture for people, from the file's overviews where it has them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -73,6 +75,26 @@ class Backdrop:
         raster = open_raster(path, needed=3 if raster.count >= 3 else 1, **options)
         return cls(raster, choose_scaling("auto", raster))
 
+    def decoded(self, shape: Shape) -> int:
+        """Pixels that are decoded for such a picture: of the coarsest overview that is large enough, or of the file.
+
+        Raises:
+            InputError: GDAL cannot open it.
+        """
+        rows, cols = self.raster.file.shape
+        with self._open() as dataset:
+            factors = [factor for factor in dataset.overviews(self.raster.bands[0]) if rows >= shape[0] * factor]
+        return int(rows * cols // max([1, *factors]) ** 2)
+
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        spec = self.raster
+        try:
+            with gdal_env(spec.source.remote), open_source(spec.source)[0] as dataset:
+                yield dataset
+        except (*GDAL_ERRORS, OSError) as error:
+            raise InputError(f"{Path(shown(spec.path)).name}: cannot be read ({cause(error)})") from error
+
     def read(self, shape: Shape) -> Image.Image:
         """The whole image in red, green, blue and opacity, thinned to that many rows and columns.
 
@@ -81,13 +103,10 @@ class Backdrop:
         """
         spec = self.raster
         bands = list(spec.bands[:3] if len(spec.bands) >= 3 else spec.bands[:1])
-        try:
-            with gdal_env(spec.source.remote), open_source(spec.source)[0] as dataset:
-                target = (len(bands), *shape)
-                pixels = dataset.read(bands, out_shape=target, out_dtype=spec.dtype, resampling=Resampling.average)
-                valid = dataset.dataset_mask(out_shape=shape)
-        except (*GDAL_ERRORS, OSError) as error:
-            raise InputError(f"{Path(shown(spec.path)).name}: cannot be read ({cause(error)})") from error
+        with self._open() as dataset:
+            target = (len(bands), *shape)
+            pixels = dataset.read(bands, out_shape=target, out_dtype=spec.dtype, resampling=Resampling.average)
+            valid = dataset.dataset_mask(out_shape=shape)
         return Image.fromarray(np.concatenate([self._bytes(pixels), valid[..., None]], axis=2))
 
     def _bytes(self, pixels: NDArray[Any]) -> NDArray[np.uint8]:

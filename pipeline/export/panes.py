@@ -17,7 +17,11 @@ from pipeline.export.thin import Shape, fit, middles, thin
 from pipeline.journal import Journal
 from pipeline.mosaic import Mosaic, open_mosaic
 from pipeline.raster import Reader, open_raster
+from pipeline.source import shown
 from pipeline.spec import RunSpec
+
+MOST = 2_000_000_000
+"""Pixels that are decoded for an image that nobody asked for: about a minute."""
 
 NUMBERED = 20
 """Classes whose number is written on the map, those with the most pixels."""
@@ -108,7 +112,13 @@ class Subject:
 
     def _image(self, shape: Shape) -> tuple[list[Pane], tuple[str, ...]]:
         try:
-            return ([Pane("image", "Image", self.image.read(shape))] if self.image else []), ()
+            if self.image is None:
+                return [], ()
+            if not self.asked and self.image.decoded(shape) > MOST:
+                raise InputError(
+                    f"{Path(shown(self.image.raster.path)).name}: has no overviews; --image shows it, in minutes"
+                )
+            return [Pane("image", "Image", self.image.read(shape))], ()
         except InputError as error:
             if self.asked:
                 raise

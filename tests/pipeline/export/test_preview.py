@@ -10,6 +10,7 @@ from small_mosaic import make, paint, picture
 
 from pipeline import open_mosaic
 from pipeline.errors import InputError
+from pipeline.export import panes
 from pipeline.export.panes import Subject, numbered
 from pipeline.export.preview import GAP, LINE, MARGIN, SIDE, draw_preview, round_length
 from pipeline.raster_spec import Grid
@@ -98,6 +99,17 @@ def test_an_image_is_read_from_the_overviews_of_its_file(make_run, tmp_path):
     assert (np.asarray(Subject.open(output, str(copy)).image.read((32, 128)))[..., :3] == 99).all()
 
 
+def test_a_large_image_without_overviews_is_shown_only_if_asked_for(make_run, monkeypatch):
+    """It must be decoded as a whole; of one with overviews next to nothing."""
+    raster, output = make_run((128, 512))
+    monkeypatch.setattr(panes, "MOST", 128 * 512 - 1)
+    assert "no overviews" in Subject.open(output).panes(128).notes[0]
+    assert Subject.open(output, str(raster)).panes(128).panes[0].name == "image"
+    with rasterio.open(raster, "r+") as dataset:
+        dataset.build_overviews([2, 4])
+    assert Subject.open(output, str(raster)).image.decoded((32, 128)) == 128 * 512 // 16
+
+
 @pytest.mark.parametrize("loss", ["gone", "changed", "damaged"])
 def test_an_input_that_was_lost_is_left_out(make_run, loss):
     """The rest is shown, and the reason is told; asked for, it is an error."""
@@ -111,8 +123,8 @@ def test_an_input_that_was_lost_is_left_out(make_run, loss):
         raster.write_bytes(b"II*\0" + bytes(size - 4))
         os.utime(raster, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     subject = Subject.open(output)
-    panes, _, notes = subject.panes(SIDE)
-    assert [pane.name for pane in panes] == ["classes", "confidence"]
+    shown, _, notes = subject.panes(SIDE)
+    assert [pane.name for pane in shown] == ["classes", "confidence"]
     assert any("no image: in.tif" in note for note in (*subject.notes, *notes))
     if loss == "damaged":
         with pytest.raises(InputError, match=r"in\.tif"):
