@@ -244,6 +244,7 @@ class Run:
         if self.spec.objects:
             write_objects(self.journal.folder, self.spec.model.classes, self.spec.output_blocks)
         self.journal.note("report.json", asdict(self._report()))
+        worker.forget()  # the report's pictures take the room that the model had
         report_run(self.spec.output)
         self.journal.note("COMPLETE", {"fingerprint": self.spec.render_fingerprint})
 

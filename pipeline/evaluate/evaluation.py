@@ -19,14 +19,11 @@ from pipeline.mosaic import Mosaic, open_mosaic
 from pipeline.raster import MAX_BLOCK_BYTES, Reader
 from pipeline.report import OnProgress, Progress
 from pipeline.source import shown
-from pipeline.stitch.seams import SeamCounter, Seams
+from pipeline.stitch.seams import NO_ID, SeamCounter, Seams
 from pipeline.tiling import TilePlan, Window, output_blocks
 
 SIDE = 1024
 """Pixels a side that blocks should have; whole chunks of the mosaic, so that each is decoded once."""
-
-NO_ID = 2**32 - 1
-"""Where seams are counted on instance ids, nodata: 0 is background there, and an outline against it counts."""
 
 
 @dataclass(frozen=True)

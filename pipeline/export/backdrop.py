@@ -111,8 +111,9 @@ class Backdrop:
 
     def _bytes(self, pixels: NDArray[Any]) -> NDArray[np.uint8]:
         """Bands (C, h, w) as red, green and blue (h, w, 3)."""
-        scaling = Scaling(self.scaling.lo[: len(pixels)], self.scaling.hi[: len(pixels)])
-        unit = np.nan_to_num(to_unit(pixels, scaling)).transpose(1, 2, 0)
-        colours = unit if unit.shape[2] == 3 else unit.repeat(3, axis=2)
-        image: NDArray[np.uint8] = (colours * 255).round().astype(np.uint8)
+        image: NDArray[np.uint8] = np.empty((*pixels.shape[1:], 3), np.uint8)
+        for band in range(3):  # one after the other: floats take four times the room
+            at = min(band, len(pixels) - 1)
+            scaling = Scaling(self.scaling.lo[at : at + 1], self.scaling.hi[at : at + 1])
+            image[..., band] = (np.nan_to_num(to_unit(pixels[at : at + 1], scaling)[0]) * 255).round()
         return image

@@ -57,10 +57,13 @@ def distinct(colours: Sequence[str]) -> tuple[str, ...]:
 def paint_classes(classes: Labels, colours: Sequence[str], codes: Codes) -> Image.Image:
     """Classes (h, w) in their colours; what is unlabelled is grey."""
     table = {**dict(enumerate(colours)), codes.unlabelled: UNLABELLED}
-    present, index = np.unique(classes, return_inverse=True)
+    present = np.unique(classes)
     rows = [(*rgb(table[id]), 255) if id in table else (0, 0, 0, 0) for id in present.tolist()]
-    palette, index = np.array(rows, np.uint8), index.reshape(classes.shape)
-    return indexed(index.astype(np.uint8), palette) if len(rows) <= 256 else Image.fromarray(palette[index])
+    palette, index = np.array(rows, np.uint8), np.zeros(int(present[-1]) + 1, np.uint16)
+    index[present] = np.arange(len(present))
+    if len(rows) > 256:
+        return Image.fromarray(palette[index[classes]])
+    return indexed(index.astype(np.uint8)[classes], palette)
 
 
 def paint_objects(ids: Labels) -> Image.Image:

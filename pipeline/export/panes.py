@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from pipeline.codes import codes
 from pipeline.errors import InputError, OutputError
@@ -154,6 +153,8 @@ def numbered(classes: NDArray[Any], count: int) -> dict[int, tuple[int, int]]:
         classes: (h, w) class ids.
         count: Ids from here on are no classes.
     """
+    from scipy import ndimage  # which a run does not need before its end
+
     step = max(1, max(classes.shape) // 400)
     thinned = classes[step // 2 :: step, step // 2 :: step]
     ids, pixels = np.unique(thinned[thinned < count], return_counts=True)

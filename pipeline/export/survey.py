@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.evaluate.evaluation import NO_ID
 from pipeline.export.thin import SIDE, Shape, thin
 from pipeline.mosaic import Mosaic
-from pipeline.stitch.seams import SeamCounter, Seams
+from pipeline.stitch.seams import NO_ID, SeamCounter, Seams
 from pipeline.tiling import OutputBlock, TilePlan, output_blocks
 
 MOST = 12 * SIDE

@@ -18,6 +18,9 @@ from pipeline.tiling import Axis, TilePlan
 RUN = 8
 """Changes on end along a line that make a straight seam."""
 
+NO_ID = 2**32 - 1
+"""Where seams are counted on instance ids, nodata: 0 is background there, and an outline against it counts."""
+
 
 class Seams(NamedTuple):
     """How far the tiles show, on their own lines and on the phantom grid; NaN where no line was seen.
