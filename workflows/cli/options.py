@@ -55,14 +55,14 @@ def _device(text: str) -> str:
     return text
 
 
-def _overlap(text: str) -> str:
-    parse_overlap(text)  # how many pixels it makes is known with the tile size
-    return text
+def _checked(parse: Callable[[str], Any]) -> Callable[[str], str]:
+    """Text that can be parsed; what it makes is known with the tile size or the blocks."""
 
+    def check(text: str) -> str:
+        parse(text)
+        return text
 
-def _shard(text: str) -> str:
-    parse_shard(text)
-    return text
+    return check
 
 
 def _none_or_number(text: str) -> int:
@@ -81,8 +81,8 @@ AUTO = Parsed("auto|N", _auto_or_number)
 BYTES = Parsed("size", parse_bytes)
 DEVICE = Parsed("device", _device)
 NONE = Parsed("none|N", _none_or_number)
-OVERLAP = Parsed("px|ratio|%", _overlap)
-SHARD = Parsed("i/n", _shard)
+OVERLAP = Parsed("px|ratio|%", _checked(parse_overlap))
+SHARD = Parsed("i/n", _checked(parse_shard))
 TILE_SIZE = Parsed("px|rows x cols", parse_tile_size)
 WORKERS = Parsed("auto|N", lambda text: _auto_or_number(text) or 0)
 ZARR_FORMAT = Parsed("2|3", _zarr_format)
@@ -231,8 +231,7 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
 OF_RUN = tuple(OPTIONS)
 OF_WORK = ("verbose", "quiet", "log_json")
 OF_STITCH = (
-    *("score_threshold", "overlap_threshold", "mask_threshold", "merge_threshold", "min_area"),
-    "sieve",
+    *("score_threshold", "overlap_threshold", "mask_threshold", "merge_threshold", "min_area", "sieve"),
     *("zarr_format", "chunk", "zarr_shard", "levels"),
 )
 OF_CLUSTER = ("workers", "scheduler", "scheduler_file")
