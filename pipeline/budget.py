@@ -29,6 +29,9 @@ MIB = 2**20
 DRIVER = 120 * MIB
 """Interpreter, numpy, rasterio, zarr, dask with its scheduler: resident before any torch (96 MiB, and 17 of dask)."""
 
+REPORT = 128 * MIB
+"""The pictures of the run's report, which are drawn at its end while the allocator still keeps what came before."""
+
 TORCH = 690 * MIB
 """What importing torch and timm adds to a process that infers (680 MiB with the build for CUDA)."""
 
@@ -99,7 +102,7 @@ def bill(spec: RunSpec, *, batch_size: int, readers: int, workers: int | None, t
     fixed = DRIVER + TORCH + SCRATCH + (CUDA_CONTEXT if cuda else 0)
     # What inference has freed serves rendering too: a process peaks once.
     worker = fixed + int(SLACK * max(infer, render))
-    memory = DRIVER if workers is None else (DRIVER if workers else 0) + max(1, workers) * worker
+    memory = REPORT + (DRIVER if workers is None else (DRIVER if workers else 0) + max(1, workers) * worker)
     return Bill(memory, infer, render, _tiles(spec) * spec.record_layout.tile_bytes, _mosaic(spec))
 
 
