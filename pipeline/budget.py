@@ -20,6 +20,7 @@ from pipeline.errors import UsageError
 from pipeline.pyramid import level_shape
 from pipeline.source import CACHE_BYTES
 from pipeline.spec import RunSpec
+from pipeline.stitch.paint import SMALL
 from pipeline.stitch.sieve import margin
 from pipeline.stitch.views import REMEMBERED
 from pipeline.tiling import Window
@@ -51,7 +52,7 @@ CELL_COPIES = 3
 """Copies of the upscaled features alive at once: in and out of a convolution and its scratch space (2.5 to 3 seen)."""
 
 MASKS = 8
-"""Times that the masks of a fused tile's segments, cut to their boxes, cover it."""
+"""Times that the masks of a fused tile's segments, or a window's objects, cut to their boxes, cover it."""
 
 TAKEN, SEGMENT = 3, 250
 """One in so many queries is a segment in a crowded tile; bytes of one with its links (194 to 207: `bench resolve`)."""
@@ -185,11 +186,12 @@ def _link(spec: RunSpec) -> int:
 
 
 def _paint(spec: RunSpec) -> int:
-    """One output block: its tiles, its pixels while objects are added to them, and the arrays made of these."""
+    """One output block: its tiles, what they say of its objects, its pixels, and the arrays made of these."""
     window = _window(spec)
     tiles = min(len(spec.plan.covering(window)), REMEMBERED)
+    rows, cols = (size // spec.model.stride + 2 * SMALL for size in window[2:])
     pixels = window.height * window.width * (48 + _sieving(spec))
-    return tiles * _view(spec) + 3 * spec.record_layout.tile_bytes + pixels
+    return tiles * _view(spec) + 3 * spec.record_layout.tile_bytes + MASKS * 8 * rows * cols + pixels
 
 
 def _view(spec: RunSpec) -> int:

@@ -29,15 +29,15 @@ class Consensus(NamedTuple):
         number: objects from 1, stuff classes c as -1 - c.
         vote: 0 to 1; of stuff 1.
         cells: on the global lattice.
-        logits: (h, w) int64, of the mean mask probability, in units of 1 / `FINE_LOGIT`.
-        sureness: (h, w) int64, the mean score of the tiles that see it, in units of 1 / `SURE`.
+        logits: (h, w) int32, of the mean mask probability, in units of 1 / `FINE_LOGIT`.
+        sureness: (h, w) int32, the mean score of the tiles that see it, in units of 1 / `SURE`.
     """
 
     number: int
     vote: float
     cells: Window
-    logits: NDArray[np.int64]
-    sureness: NDArray[np.int64]
+    logits: NDArray[np.int32]
+    sureness: NDArray[np.int32]
 
 
 def consensuses(views: Views, objects: Objects, inside: Window) -> Iterator[Consensus]:
@@ -73,7 +73,7 @@ def _parts(views: Views, view: View, objects: Objects) -> Iterator[_Part]:
 
 def _blend(
     parts: list[_Part], seen: list[View], inside: Window, alone: bool
-) -> tuple[Window, NDArray[np.int64], NDArray[np.int64]] | None:
+) -> tuple[Window, NDArray[np.int32], NDArray[np.int32]] | None:
     """Average an object over the tiles that see it, or (`alone`: stuff) over all; None where none of it is inside.
 
     In integers, so that the order of the tiles changes nothing.
@@ -92,7 +92,7 @@ def _blend(
         common = view.window.intersect(cells)
         weights[common.within(cells)] += view.weights[common.within(view.window)]
     sureness = (scores + weights // 2) // np.maximum(weights, 1)
-    return cells, _logits(strength / np.maximum(scores * CERTAIN, 1)), sureness
+    return cells, _logits(strength / np.maximum(scores * CERTAIN, 1)), sureness.astype(np.int32)
 
 
 def _around(boxes: list[Window]) -> Window:
@@ -112,8 +112,8 @@ def _strongest(part: _Part, cells: Window) -> NDArray[np.int64]:
     return best
 
 
-def _logits(probs: NDArray[np.float64]) -> NDArray[np.int64]:
+def _logits(probs: NDArray[np.float64]) -> NDArray[np.int32]:
     low = 1 / (1 + np.exp(-LOWEST))
     clipped = probs.clip(low, 1 - low)
-    logits: NDArray[np.int64] = np.rint(FINE_LOGIT * np.log(clipped / (1 - clipped))).astype(np.int64)
+    logits: NDArray[np.int32] = np.rint(FINE_LOGIT * np.log(clipped / (1 - clipped))).astype(np.int32)
     return logits

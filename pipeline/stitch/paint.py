@@ -101,7 +101,7 @@ class _Canvas:
         insert(self._best[:, *place], self._numbers[:, *place], strength, np.where(accepted, consensus.number, 0))
         return int(np.count_nonzero(accepted))
 
-    def _enlarged(self, consensus: Consensus, values: NDArray[np.int64], common: Window) -> NDArray[np.float64]:
+    def _enlarged(self, consensus: Consensus, values: NDArray[np.int32], common: Window) -> NDArray[np.float64]:
         """Values of cells at the pixels of some of them; beyond the last cells they stay as they are."""
         rows, cols = common.within(consensus.cells)
         if self.stride == 1:
