@@ -110,7 +110,6 @@ def test_napari_is_given_labels_in_levels(there: Path) -> None:
 
 
 @needs("duckdb")
-@pytest.mark.skipif("export" not in cli.commands, reason="this version exports nothing")
 def test_duckdb_counts_the_objects(there: Path) -> None:
     """By class, from the outlines: each row has a name, a count and an area."""
     for line in blocks("DuckDB and PostGIS", "sh")[0].splitlines():
