@@ -6,8 +6,8 @@ from typing import Literal
 
 from pipeline.journal import Step
 
-Shown = Step | Literal["evaluate"]
-"""What progress is told of: the steps of a run, and the comparison of a mosaic with labels."""
+Shown = Step | Literal["evaluate", "export"]
+"""What progress is told of: the steps of a run, the comparison of a mosaic with labels, and its export."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Progress:
     """How far a step is.
 
     Attributes:
-        step: `infer`, `link`, `resolve`, `render` or `downsample`; `evaluate` outside of a run.
+        step: `infer`, `link`, `resolve`, `render` or `downsample`; `evaluate` and `export` outside of a run.
         done: Pixels whose blocks are done, those of earlier runs with them; of coarser levels, their own.
         total: Pixels in all.
         fresh: Pixels done by this run.
