@@ -17,7 +17,7 @@ import click
 from workflows.cli.progress import Console
 
 COMMANDS = (
-    *("run", "plan", "stitch", "status", "verify", "info", "preview"),
+    *("run", "plan", "stitch", "status", "verify", "info", "export", "preview"),
     *("evaluate", "models", "finetune", "demo", "bench"),
 )
 """Each is the function of that name in the module of that name."""

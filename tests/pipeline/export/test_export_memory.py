@@ -1,0 +1,35 @@
+"""An export takes no more memory for a longer mosaic."""
+
+import sys
+
+import numpy as np
+import pytest
+from small_objects import object_mosaic
+
+from pipeline.bench.memory import watch
+
+EXPORT = "from workflows.cli import main; main()"
+FEW, MANY = 4, 16
+"""Rows of blocks."""
+
+
+def noisy(rows):
+    """Objects of 15 x 15 pixels all over a strip: 2048 pixels wide, `rows` times 1024 high."""
+    size = rows * 1024 // 16, 2048 // 16
+    ids = np.arange(1, size[0] * size[1] + 1, dtype=np.uint32).reshape(size).repeat(16, axis=0).repeat(16, axis=1)
+    ids[::16], ids[:, ::16] = 0, 0
+    return ids
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["gpkg", "fgb", "parquet"])
+def test_memory_does_not_grow_with_the_mosaic(tmp_path, to):
+    """Four times the pixels and objects take at most two fifths more."""
+    peaks = []
+    for rows in (FEW, MANY):
+        mosaic = object_mosaic(tmp_path / f"{rows}.zarr", noisy(rows), chunk=1024)
+        output = tmp_path / f"{rows}.{to}"
+        peaks.append(
+            watch([sys.executable, "-c", EXPORT, "export", str(mosaic.path), "--to", to, "-o", str(output), "-q"])
+        )
+    assert peaks[1] < 1.4 * peaks[0]
