@@ -51,6 +51,11 @@ def paint(mosaic, pixels):
     return mosaic
 
 
+def is_companion(path):
+    """Whether a file is one of those that stand beside every mosaic."""
+    return path.suffix in (".vrt", ".qml")
+
+
 def uri(mosaic, name="classes", level=0):
     """The name of one array, for GDAL."""
     return f'ZARR:"{mosaic.path}":/{level}/{name}'

@@ -10,17 +10,6 @@ from pipeline.export.thin import fit, thin
 from pipeline.raster_spec import Grid
 
 
-def levelled(mosaic, pixels):
-    """The mosaic with two coarser levels, of every second and every fourth pixel."""
-    for level in (1, 2):
-        assert mosaic.add_level() == level
-        step = 2**level
-        for name in mosaic.names:
-            mosaic.array(name, level)[:] = pixels[name][::step, ::step]
-    mosaic.finish()
-    return mosaic
-
-
 @pytest.mark.parametrize(("side", "shape"), [(5000, SHAPE), (1000, (750, 1000)), (333, (250, 333)), (1, (1, 1))])
 def test_a_picture_keeps_the_proportions(side, shape):
     """And is never larger than the mosaic."""
@@ -50,7 +39,7 @@ def test_it_is_read_from_the_coarsest_level_that_is_large_enough(tmp_path, shape
     """The other levels are destroyed, and the picture is that of the mosaic without levels, to a pixel of the level."""
     pixels = picture()
     plain = thin(paint(make(tmp_path / "b.zarr"), pixels), "classes", shape)
-    mosaic = levelled(paint(make(tmp_path / "a.zarr"), pixels), pixels)
+    mosaic = paint(make(tmp_path / "a.zarr", levels=3), pixels)
     for other in {0, 1, 2} - {level}:
         mosaic.array("classes", other)[:] = 77
     found = thin(mosaic, "classes", shape)
