@@ -23,7 +23,7 @@ from pipeline.tiling import Window
 
 Traced = Literal["classes", "instances"]
 
-MOST_FEATURES, MOST_POINTS = 4096, 500_000
+MOST_FEATURES, MOST_POINTS = 4096, 100_000
 """At which a batch is full; a feature alone may have more points."""
 
 
