@@ -22,7 +22,7 @@ _lock = threading.Lock()
 _device = threading.Lock()
 _infer: dict[tuple[str, str, Engine], InferWorker] = {}
 _link: dict[tuple[str, str, int], LinkWorker] = {}
-_render: dict[tuple[str, str], RenderWorker] = {}
+_render: dict[tuple[str, str, int], RenderWorker] = {}
 
 
 def infer_block(folder: str, row: int, col: int, engine: Engine) -> BlockRecord:
@@ -158,8 +158,7 @@ def _infer_worker(spec: RunSpec, folder: str, engine: Engine) -> InferWorker:
 
 
 def _link_worker(spec: RunSpec, folder: str) -> LinkWorker:
-    made = (Path(folder) / spec.store).stat().st_ctime_ns  # a run that begins anew has another store
-    key = folder, spec.link_fingerprint, made
+    key = folder, spec.link_fingerprint, _inferred(spec, folder)
     with _lock:
         if key not in _link:
             _link.clear()
@@ -168,7 +167,7 @@ def _link_worker(spec: RunSpec, folder: str) -> LinkWorker:
 
 
 def _render_worker(spec: RunSpec, folder: str) -> RenderWorker:
-    key = folder, spec.render_fingerprint
+    key = folder, spec.render_fingerprint, _inferred(spec, folder)
     linked = _link_worker(spec, folder) if spec.objects else None
     with _lock:
         if key not in _render:
@@ -177,3 +176,8 @@ def _render_worker(spec: RunSpec, folder: str) -> RenderWorker:
             if linked:
                 _render[key].views = linked.views  # fused already
         return _render[key]
+
+
+def _inferred(spec: RunSpec, folder: str) -> int:
+    """When a tile block was inferred last: a run may begin anew, or repair a block, while its workers live on."""
+    return (Path(folder) / spec.store).parent.joinpath("records", "infer").stat().st_mtime_ns

@@ -6,9 +6,10 @@ import pytest
 
 from pipeline.errors import RunError
 from pipeline.infer import InferWorker
-from pipeline.journal import Journal
+from pipeline.journal import Journal, write_atomically
 from pipeline.render import RenderWorker
-from pipeline.spec import Engine
+from pipeline.spec import Engine, read_spec
+from pipeline.worker import _render_worker, forget
 
 
 @pytest.mark.parametrize("step", ["infer", "render"])
@@ -25,3 +26,17 @@ def test_a_task_of_an_old_run_writes_nothing_into_the_new_one(finished, step):
     with pytest.raises(RunError, match="begun anew with other options"):
         worker.run(spec.plan.block(0, 0) if infer else spec.output_block(0, 0))
     assert [path.stat().st_mtime_ns for path in files] == before
+
+
+def test_a_worker_that_lives_on_looks_at_repaired_blocks_anew(harmed):
+    """What it keeps of a run is of the tiles as they were; it is kept as long as nothing is inferred again."""
+    folder = harmed.with_suffix(".run")
+    spec = read_spec(folder)
+    before = _render_worker(spec, str(folder))
+    assert _render_worker(spec, str(folder)) is before
+    record = next((folder / "records" / "infer").iterdir())
+    write_atomically(record, record.read_text())
+    after = _render_worker(spec, str(folder))
+    assert after is not before
+    assert after.views is not before.views
+    forget()
