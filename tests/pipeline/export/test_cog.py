@@ -10,7 +10,7 @@ import pytest
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 from rio_cogeo.cogeo import cog_validate
-from small_mosaic import COLOURS, NAMES, NODATA, SHAPE, TRANSFORM, is_companion, make, paint, picture, uri
+from small_mosaic import COLOURS, NAMES, NODATA, SHAPE, TRANSFORM, is_companion, make, paint, picture, uri, vrt
 
 from pipeline.export.export import export_mosaic
 from pipeline.raster_spec import Grid
@@ -48,13 +48,29 @@ def test_it_shows_what_the_mosaic_shows(mosaic, tmp_path, array):
 
 
 @pytest.mark.parametrize("array", ARRAYS)
-def test_gdal_sees_the_same_in_both(tmp_path, array):
-    """Read from Zarr and from the COG, with one reader."""
+def test_gdal_sees_the_same_in_all(tmp_path, array):
+    """Read from the COG, from the VRT and from Zarr, with one reader."""
     mosaic = paint(make(tmp_path / "masks.zarr"), picture())
-    with rasterio.open(export(mosaic, tmp_path, array)) as tiff, rasterio.open(uri(mosaic, array)) as zarr:
-        np.testing.assert_array_equal(tiff.read(1), zarr.read(1))
-        assert (tiff.crs, tiff.transform, tiff.nodata) == (zarr.crs, zarr.transform, zarr.nodata)
-        np.testing.assert_array_equal(tiff.read_masks(1), zarr.read_masks(1))
+    seen = []
+    for name in (export(mosaic, tmp_path, array), vrt(mosaic, array), uri(mosaic, array)):
+        with rasterio.open(name) as source:
+            seen.append((source.read(1), source.read_masks(1), source.crs, source.transform, source.nodata))
+    for other in seen[1:]:
+        np.testing.assert_array_equal(other[0], seen[0][0])
+        np.testing.assert_array_equal(other[1], seen[0][1])
+        assert other[2:] == seen[0][2:]
+
+
+def test_a_mosaic_of_nothing_but_the_first_class_shows_no_hole(tmp_path):
+    """Class 0, wherever it is read: its chunks are stored, and 0 is no nodata."""
+    pixels = {
+        name: np.zeros(SHAPE, dtype) for name, dtype in (("classes", "u1"), ("confidence", "u1"), ("instances", "u4"))
+    }
+    mosaic = paint(make(tmp_path / "masks.zarr", classes=("ground",), colours=("#808000",)), pixels)
+    for name in (export(mosaic, tmp_path), vrt(mosaic), uri(mosaic)):
+        with rasterio.open(name) as source:
+            assert (source.read(1) == 0).all()
+            assert (source.read_masks(1) == 255).all()
 
 
 def test_overviews_hold_no_other_ids(mosaic, tmp_path):
