@@ -121,6 +121,8 @@ def _write_parquet(path: Path, source: _Source, kind: str, ground: Ground) -> No
     column["crs"] = None if projection is None else projection.to_json_dict()
     geo = {"version": "1.1.0", "primary_column": GEOMETRY, "columns": {GEOMETRY: column}}
     schema = pa.schema(_FIELDS, metadata={"geo": json.dumps(geo)})
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+    # Neither a dictionary of outlines nor the least and the largest of them is of use, and each would hold copies.
+    plain = [field.name for field in _FIELDS if field.name != GEOMETRY]
+    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=plain, write_statistics=plain) as writer:
         for batch in source:
             writer.write_batch(batch.replace_schema_metadata(schema.metadata))
