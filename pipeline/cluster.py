@@ -166,7 +166,7 @@ def connect(config: RunConfig) -> Iterator[Cluster]:
         else:
             with _starting:
                 cluster = stack.enter_context(_processes(config) if config.workers else _in_process())
-            client = stack.enter_context(Client(cluster))
+            client = stack.enter_context(Client(cluster, set_as_default=False))  # nobody else's tasks are for it
             yield Cluster(client, threads=1 if config.workers else cores())
 
 
@@ -209,7 +209,7 @@ def _existing(config: RunConfig) -> Client:
     try:
         address = config.scheduler or _address(Path(str(config.scheduler_file)))
         _knock(address)
-        client = Client(address, timeout=CONNECT_SECONDS)
+        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except ValueError as error:
         raise UsageError(f"--scheduler {place}: is no address ({error}); give one as tcp://HOST:PORT") from error
     except OSError as error:

@@ -1,5 +1,7 @@
 """A run in parts, as the jobs of an array do it, and the stitching of what they leave."""
 
+from dataclasses import replace
+
 import pytest
 
 from pipeline import RunConfig
@@ -35,7 +37,8 @@ def test_a_missing_part_is_told_and_its_blocks_named(fresh):
 
 def test_parts_begin_at_the_same_time(fresh, original, digests, forks):
     """One of them founds the run; all wait for nobody."""
-    jobs = [forks.Process(target=fresh.again, kwargs={"shard": f"{index}/3"}) for index in range(3)]
+    configs = [replace(fresh.config, shard=f"{index}/3") for index in range(3)]
+    jobs = [forks.Process(target=segment_raster, args=(fresh.raster, fresh.output, config)) for config in configs]
     for job in jobs:
         job.start()
     for job in jobs:
@@ -105,5 +108,5 @@ def test_a_part_needs_the_disk_of_a_part(fresh, monkeypatch):
     """A half of the store, and no mosaic."""
     seen = []
     monkeypatch.setattr("pipeline.budget.check", lambda bill, output, limit, left: seen.append(left))
-    segment_raster(fresh.raster, fresh.output, RunConfig(**{**vars(fresh.config), "shard": "0/2"}))
+    segment_raster(fresh.raster, fresh.output, replace(fresh.config, shard="0/2"))
     assert seen == [(0.5, 0.0)]

@@ -1,6 +1,7 @@
 """What follows a run, and what comes before: plan, stitch, status, info, models, demo."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -148,13 +149,16 @@ def test_demo_goes_all_the_way(command, tmp_path: Path) -> None:
     assert again["evaluation"]["miou"] > 0.75
 
 
-def test_verify_ends_with_75_where_something_is_damaged(command, finished: Path) -> None:
+def test_verify_ends_with_75_where_something_is_damaged(command, finished: Path, tmp_path: Path) -> None:
     """And names it; twice asked, nothing is left but what is to be made anew."""
-    assert command("verify", finished).exit_code == 0
-    (chunk, *_) = sorted(path for path in finished.rglob("0/classes/*") if path.name[0].isdigit())
+    harmed = tmp_path / "masks.zarr"
+    shutil.copytree(finished, harmed)
+    shutil.copytree(finished.with_suffix(".run"), harmed.with_suffix(".run"))
+    assert command("verify", harmed).exit_code == 0
+    (chunk, *_) = sorted(path for path in harmed.rglob("0/classes/*") if path.name[0].isdigit())
     chunk.write_bytes(b"")
-    result = command("verify", finished)
+    result = command("verify", harmed)
     assert result.exit_code == 75
     assert chunk.name in result.stdout
     assert "damaged blocks: 1; the same run command makes them anew" in result.stderr
-    assert json.loads(command("verify", finished, "--json").stdout)["damaged"] == []
+    assert json.loads(command("verify", harmed, "--json").stdout)["damaged"] == []
