@@ -70,6 +70,12 @@ def add_up(parts: Iterable[Extents], count: int) -> Extents:
     return Extents(np.arange(1, count + 1), areas, boxes)
 
 
+def count_objects(folder: Path) -> int | None:
+    """Rows of the table; None where there is none yet."""
+    path = folder / FILE
+    return int(pq.read_metadata(path).num_rows) if path.exists() else None
+
+
 def write_objects(folder: Path, classes: Sequence[str], blocks: Iterable[OutputBlock]) -> Path:
     """Write the table of a finished run: id, class, name, score, area in pixels, and box.
 

@@ -43,7 +43,7 @@ class Report:
         seconds: Wall time by step.
         parts: Seconds of the tasks by part: read, model, write, blend, label, link, resolve, paint,
             downsample.
-        objects: Things in the mosaic; None for a semantic run.
+        objects: Things in the mosaic, rows of its table; None for a semantic run, or a part of a run.
         saturated: Tiles in which nearly all queries of the model were taken.
         shard: The part of the tile blocks that the run was for; None: all, and the mosaic.
     """

@@ -19,7 +19,7 @@ from pipeline.errors import OutputError, RetryLater
 from pipeline.export.report import report_run
 from pipeline.journal import BlockRecord, Journal, Step, sweep
 from pipeline.mosaic import Mosaic
-from pipeline.object_table import write_objects
+from pipeline.object_table import count_objects, write_objects
 from pipeline.place import check_place, clear, clear_mosaic, continued, existing, restitched
 from pipeline.prepare import prepare
 from pipeline.report import OnProgress, Progress, Report, Status
@@ -261,7 +261,7 @@ class Run:
             inferred=len(inferred),
             reused=len(self.tasks.own("infer")) - len(inferred),
             rendered=len(self.fresh["render"]),
-            objects=sum(record.segments for record in self.tasks.done("resolve")) if self.spec.objects else None,
+            objects=count_objects(self.journal.folder) if self.spec.objects else None,
             saturated=sum(record.saturated for record in self.tasks.done("link")) if self.spec.objects else 0,
             shard=self.tasks.shard,
             seconds=self.seconds,

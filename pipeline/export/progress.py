@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.export.timeline import course
 from pipeline.journal import BlockRecord, Journal
+from pipeline.object_table import count_objects
 from pipeline.spec import RunSpec
 
 DONE, PARTLY, EMPTY, MISSING = "dpem"
@@ -29,7 +30,7 @@ def progress_facts(run: RunSpec, journal: Journal) -> dict[str, Any]:
         "tiles": {"rows": run.plan.rows.origins, "cols": run.plan.cols.origins, "size": run.tile_size},
         "inferred": sum(record.tiles for record in inferred),
         "saturated": sum(record.saturated for record in linked),
-        "objects": sum(record.segments for record in resolved) if run.objects else None,
+        "objects": count_objects(journal.folder) if run.objects else None,
         "courses": {
             name: found and asdict(found)
             for name, found in (("inference", course(inferred)), ("mosaic", course(rendered)))

@@ -32,7 +32,7 @@ def test_ids_go_on_beyond_16_bits(whole, harmed, monkeypatch):
         return found._replace(numbers=np.where(found.numbers > 0, found.numbers + len(unseen), 0), **facts)
 
     monkeypatch.setattr("pipeline.link.resolve", behind)
-    stitch_raster(harmed, min_area=1)
+    assert stitch_raster(harmed, min_area=1).objects == 3  # those that can be seen
     before = open_mosaic(whole[2]).instances[...].astype(int)
     np.testing.assert_array_equal(open_mosaic(harmed).instances[...], np.where(before > 0, before + 70_000, 0))
     table = pq.read_table(harmed.with_suffix(".run") / "objects.parquet")
