@@ -272,7 +272,7 @@ class Run:
 def _require_records(journal: Journal) -> None:
     """Raises RetryLater where tile blocks are missing, UsageError where the store is gone."""
     tasks = Tasks(journal.spec(), journal)
-    if not tasks.store.exists():
+    if journal.complete and not tasks.store.exists():
         raise OutputError(f"{journal.folder}: the per-tile records are not there; run again with --keep-store")
     missing = list(tasks.left("infer"))
     if missing:

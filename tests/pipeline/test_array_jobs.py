@@ -35,6 +35,13 @@ def test_a_missing_part_is_told_and_its_blocks_named(fresh):
     assert not fresh.output.exists()
 
 
+def test_a_part_that_had_nothing_to_do_leaves_all_blocks_missing(fresh):
+    """It has begun the run, and no more."""
+    fresh.again(shard="0/8")
+    with pytest.raises(RetryLater, match="6 tile blocks are missing"):
+        stitch_raster(fresh.output)
+
+
 def test_parts_begin_at_the_same_time(fresh, original, digests, forks):
     """One of them founds the run; all wait for nobody."""
     configs = [replace(fresh.config, shard=f"{index}/3") for index in range(3)]
