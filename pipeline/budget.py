@@ -36,6 +36,9 @@ REPORT = 128 * MIB
 TORCH = 690 * MIB
 """What importing torch and timm adds to a process that infers (680 MiB with the build for CUDA)."""
 
+LEAVING = 128 * MIB
+"""What torch's libraries touch of themselves as a process ends, after all else was touched (123 MiB)."""
+
 CUDA_CONTEXT = 600 * MIB
 """Host memory of a CUDA context."""
 
@@ -100,7 +103,7 @@ def bill(spec: RunSpec, *, batch_size: int, readers: int, workers: int | None, t
     work = _reading(spec, readers) + batch_size * _forward(spec)
     infer = spec.model.weights + max(spec.model.weights, work)  # while loading, file and model are both there
     render = max(threads * max(_link(spec), _paint(spec)), _resolve(spec)) if spec.objects else threads * _render(spec)
-    fixed = DRIVER + TORCH + SCRATCH + (CUDA_CONTEXT if cuda else 0)
+    fixed = DRIVER + TORCH + LEAVING + SCRATCH + (CUDA_CONTEXT if cuda else 0)
     # What inference has freed serves rendering too: a process peaks once.
     worker = fixed + int(SLACK * max(infer, render))
     memory = REPORT + (DRIVER if workers is None else (DRIVER if workers else 0) + max(1, workers) * worker)
