@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from workflows.cli.evaluate import words as scores
-from workflows.cli.options import OF_WORK, Job, shared
+from workflows.cli.jobs import Job
+from workflows.cli.options import OF_WORK, shared
 from workflows.cli.run import segment, summary
 
 if TYPE_CHECKING:

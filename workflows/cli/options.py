@@ -1,11 +1,10 @@
 """Every option, declared once: the same word means the same in each command."""
 
 import re
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -262,39 +261,3 @@ def config_of(options: dict[str, Any]) -> RunConfig:
         UsageError: Options that do not go together.
     """
     return RunConfig(**{name: value for name, value in options.items() if name in _DEFAULTS})
-
-
-@dataclass(frozen=True)
-class Job:
-    """One raster and where its mosaic goes.
-
-    Attributes:
-        source: The raster.
-        output: The mosaic; None where --out was not given.
-    """
-
-    source: str
-    output: Path | None
-
-
-def jobs(inputs: tuple[str, ...], input_list: IO[str] | None, out: Path | None) -> list[Job]:
-    """The rasters of a command, in order.
-
-    Raises:
-        click.UsageError: No raster, or rasters whose mosaics would have the same name.
-    """
-    listed = [line.strip() for line in input_list or ()]
-    sources = [*inputs, *(line for line in listed if line and not line.startswith("#"))]
-    if not sources:
-        raise click.UsageError("no input: give a raster, or --input-list FILE")
-    if out is None:
-        return [Job(source, None) for source in sources]
-    if len(sources) == 1 and (out.suffix == ".zarr" or not (input_list or out.is_dir())):
-        return [Job(sources[0], out)]
-    if out.suffix == ".zarr":
-        raise click.UsageError(f"--out {out}: {len(sources)} inputs need a folder; give a name without .zarr")
-    for stem, count in Counter(Path(source).stem for source in sources).items():
-        if count > 1:
-            same = [source for source in sources if Path(source).stem == stem][:2]
-            raise click.UsageError(f"{' and '.join(same)} would both become {out / stem}.zarr; run them apart")
-    return [Job(source, out / f"{Path(source).stem}.zarr") for source in sources]

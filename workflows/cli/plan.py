@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from workflows.cli import settings
-from workflows.cli.options import OF_RUN, Job, config_of, jobs, shared
+from workflows.cli.jobs import Job, jobs
+from workflows.cli.options import OF_RUN, config_of, shared
 from workflows.cli.progress import MEGA
 
 if TYPE_CHECKING:

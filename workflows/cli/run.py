@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from workflows.cli import settings
+from workflows.cli.jobs import Job, jobs
 from workflows.cli.main import Failure, explain, tell
-from workflows.cli.options import OF_RUN, Job, config_of, jobs, shared
+from workflows.cli.options import OF_RUN, config_of, shared
 from workflows.cli.plan import facts, words
 from workflows.cli.progress import MEGA, Console, Meter
 
