@@ -1,17 +1,17 @@
 """A run's course for its report: blocks done and missing, throughput over time, and where the seconds went."""
 
 import json
-import os
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict
-from itertools import product
-from pathlib import Path
+from itertools import chain, product
 from typing import Any
 
 from pipeline.export.timeline import course
 from pipeline.journal import BlockRecord, Journal
 from pipeline.object_table import count_objects
 from pipeline.spec import RunSpec
+from pipeline.tasks import Tasks
 
 DONE, PARTLY, EMPTY, MISSING = "dpem"
 """A tile block: all tiles inferred, some of them nodata, all of them nodata, no record."""
@@ -19,24 +19,23 @@ DONE, PARTLY, EMPTY, MISSING = "dpem"
 
 def progress_facts(run: RunSpec, journal: Journal) -> dict[str, Any]:
     """What a run's folder tells, in JSON's types."""
-    store = Path(os.path.normpath(journal.folder / run.store))
-    inferred = list(Journal(store.parent).records("infer", run.infer_fingerprint))
-    rendered = list(journal.records("render", run.render_fingerprint))
-    linked = list(journal.records("link", run.link_fingerprint)) if run.objects else []
-    resolved = list(journal.records("resolve", run.resolve_fingerprint)) if run.objects else []
+    tasks = Tasks(run, journal)
+    # Whatever the mosaic's path: it may have been moved, or be a copy.
+    found = {step: list(tasks.journal_of(step).records(step, tasks.fingerprint(step))) for step in tasks.steps}
+    inferred, rendered = found["infer"], found["render"]
     return {
         "complete": journal.complete or len(rendered) == len(run.output_blocks),
         "grid": _grid(run, inferred) if inferred else None,
         "tiles": {"rows": run.plan.rows.origins, "cols": run.plan.cols.origins, "size": run.tile_size},
         "inferred": sum(record.tiles for record in inferred),
-        "saturated": sum(record.saturated for record in linked),
+        "saturated": sum(record.saturated for record in found.get("link", ())),
         "objects": count_objects(journal.folder) if run.objects else None,
         "courses": {
-            name: found and asdict(found)
-            for name, found in (("inference", course(inferred)), ("mosaic", course(rendered)))
+            name: pace and asdict(pace)
+            for name, pace in (("inference", course(inferred)), ("mosaic", course(rendered)))
         },
         "steps": _figures(journal).get("seconds", {}),
-        "parts": _parts([*inferred, *linked, *resolved, *rendered]),
+        "parts": _parts(chain.from_iterable(found.values())),
     }
 
 
@@ -69,7 +68,7 @@ def _figures(journal: Journal) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _parts(records: list[BlockRecord]) -> dict[str, float]:
+def _parts(records: Iterable[BlockRecord]) -> dict[str, float]:
     """Seconds of all tasks together by what they did, of earlier runs too."""
     total: Counter[str] = Counter()
     for record in records:

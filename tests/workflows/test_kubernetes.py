@@ -41,7 +41,7 @@ def pod(document: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("version", ["1.31", "1.33"])
 def test_it_is_valid(document, version) -> None:
     """No field is missing, misspelt or of another type."""
-    kubernetes_validate.validate(document, version, strict=True)
+    assert kubernetes_validate.validate(document, version, strict=True).startswith(version)
 
 
 @ALL

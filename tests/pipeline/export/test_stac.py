@@ -37,7 +37,8 @@ def item(tmp_path):
 
 def test_it_is_valid(item):
     """To pystac, by the schema of STAC itself; those of extensions are on the net."""
-    JsonSchemaSTACValidator().validate_core(item.to_dict(), pystac.STACObjectType.ITEM, "1.1.0")
+    schema = JsonSchemaSTACValidator().validate_core(item.to_dict(), pystac.STACObjectType.ITEM, "1.1.0")
+    assert schema == "https://schemas.stacspec.org/v1.1.0/item-spec/json-schema/item.json"
 
 
 def test_it_says_where_the_mosaic_lies(item):
