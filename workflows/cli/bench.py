@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,7 +23,8 @@ Examples:
   eomt-batch bench stitch --seeds 3 --overlap 25%
   eomt-batch bench resolve --segments 6000000
   eomt-batch bench slide images/ labels/ --only validation.txt --overlap 25%
-  eomt-batch bench edges images/ labels/ --only validation.txt"""
+  eomt-batch bench edges images/ labels/ --only validation.txt
+  eomt-batch bench export masks.zarr --side 32000"""
 
 
 def _of_pairs(command: FC) -> FC:
@@ -207,6 +209,27 @@ def edges(images: str, labels: str, only: tuple[str, ...], as_json: bool, **opti
         click.echo(json.dumps(asdict(band)) if as_json else band.line)
     facts = {**asdict(faults), "rates": faults.rates, "simulated": faults.simulated}
     click.echo(json.dumps(facts) if as_json else faults.lines)
+
+
+@bench.command(epilog=EXAMPLE)
+@click.argument("mosaic", type=click.Path(path_type=Path), metavar="OUT.zarr")
+@click.option("--side", type=click.IntRange(1), default=8192, show_default=True, help="Pixels, at least.")
+@click.option(
+    "--to", "names", multiple=True, type=click.Choice(["cog", "gpkg", "fgb", "parquet"]), help="Default: all."
+)
+@click.option("--folder", type=click.Path(exists=True, file_okay=False, path_type=Path), help="For what is written.")
+@shared("as_json")
+def export(mosaic: Path, side: int, names: tuple[Any, ...], folder: Path | None, as_json: bool) -> None:
+    """Peak memory of exports of a large mosaic: whole copies of a small one, side by side."""
+    from pipeline.bench.exports import formats, measure_export, write_repeated
+
+    with TemporaryDirectory(prefix="eomt-batch-bench-", dir=folder) as place:
+        large = write_repeated(mosaic, Path(place) / "large.zarr", side)
+        for to, array in formats(names or ("cog", "gpkg", "fgb", "parquet"), large):
+            row = measure_export(large, to, array)
+            costs = f"{row.size / 1e6:8.1f} MB   peak {row.peak / 1e9:.2f} GB   {row.seconds:.0f} s"
+            words = f"{row.pixels / 1e6:9.1f} Mpx   {row.array:<9} {row.to:<7} {costs}"
+            click.echo(json.dumps(asdict(row)) if as_json else words)
 
 
 def _compose(images: str, labels: str, only: tuple[str, ...], options: dict[str, Any]) -> tuple["Slide", "RunConfig"]:
