@@ -268,9 +268,13 @@ def write_atomically(path: Path, text: str) -> None:
 def write_first(path: Path, text: str) -> None:
     """The same, unless the file is there already; of several that try at once, one writes it."""
     partial = _partial(path, text)
-    with suppress(FileExistsError):
+    try:
         os.link(partial, path)
-    partial.unlink()
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links; whoever is last writes the same
+        partial.replace(path)
+    partial.unlink(missing_ok=True)
     sync(path.parent)
 
 

@@ -1,5 +1,6 @@
 """A record counts when it is whole, of this run, and what it promises is there."""
 
+import errno
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import OutputError
-from pipeline.journal import STALE_SECONDS, BlockRecord, Journal, checksum, sweep, write_atomically
+from pipeline.journal import STALE_SECONDS, BlockRecord, Journal, checksum, sweep, write_atomically, write_first
 
 RECORD = BlockRecord("0-1", "infer", "abc", 4096, 4, {"read": 0.5}, 8)
 
@@ -168,6 +169,22 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(UnicodeEncodeError):
         write_atomically(tmp_path / "x", "\ud800")
     assert (tmp_path / "x").read_text() == "old"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_first_to_write_a_file_has_written_it(tmp_path, monkeypatch, links):
+    """Also where the file system knows no links, and nobody else is at it; nothing is left beside it."""
+
+    def refuse(*paths):
+        raise PermissionError(errno.EPERM, "no links here")
+
+    if not links:
+        monkeypatch.setattr("os.link", refuse)
+    write_first(tmp_path / "x", "first")
+    if links:
+        write_first(tmp_path / "x", "second")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    assert (tmp_path / "x").read_text() == "first"
 
 
 def test_checksums_are_of_all_bytes(tmp_path):
