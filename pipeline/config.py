@@ -9,6 +9,10 @@ from pipeline.errors import UsageError
 
 Device = str
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+OnError = Literal["fail", "skip"]
+
+DEVICES = r"auto|cpu|cuda(:\d+(,\d+)*)?"
+"""What a device may be called; several are for as many worker processes."""
 
 LOWEST = {"tile_block": 1, "chunk": 16, "zarr_shard": 0, "readers": 1, "workers": 0, "min_area": 0, "sieve": 0}
 """What numbers must be at least."""
@@ -108,7 +112,7 @@ class RunConfig:
         chunk: Pixels a side of its chunks.
         zarr_shard: Pixels a side of its shards, format 3 only; 0: none.
         levels: Its resolutions, each half of the one before; None: until the coarsest is below 1024 pixels.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`; several for as many workers, `cuda:0,1`.
         batch_size: Tiles per forward; None: by the device.
         readers: Reader threads per worker.
         shard: `i/n`: infer the i-th of n parts of the tile blocks, from 0, and no more.
@@ -117,6 +121,7 @@ class RunConfig:
         scheduler_file: File with that address.
         max_memory: Bytes that the whole run may take on this machine; None: 80 % of what there is.
         overwrite: Start afresh where a run is already.
+        on_error: When a tile block cannot be read or inferred: `fail`, or `skip` it and leave nodata there.
         keep_store: Keep the per-tile records when finished.
         subdataset: The image of a TIFF with several, from 1.
         allow_vrt: Accept inputs that name other files.
@@ -156,6 +161,7 @@ class RunConfig:
     scheduler_file: str | None = None
     max_memory: int | None = None
     overwrite: bool = False
+    on_error: OnError = "fail"
     keep_store: bool = True
     subdataset: int | None = None
     allow_vrt: bool = False
@@ -180,10 +186,12 @@ class RunConfig:
                 raise UsageError(f"--{name.replace('_', '-')} {value}: give a value from 0 to 1")
 
     def _check_words(self) -> None:
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
-            raise UsageError(f"--device {self.device}: give auto, cpu, cuda or cuda:N")
+        if not re.fullmatch(DEVICES, self.device):
+            raise UsageError(f"--device {self.device}: give auto, cpu, cuda, cuda:N, or several as cuda:0,1")
         if self.precision not in get_args(Precision):
             raise UsageError(f"--precision {self.precision}: give one of {', '.join(get_args(Precision))}")
+        if self.on_error not in get_args(OnError):
+            raise UsageError(f"--on-error {self.on_error}: give fail or skip")
         if self.zarr_format not in (2, 3):
             raise UsageError(f"--zarr-format {self.zarr_format}: give 2 or 3")
         if self.shard is not None:

@@ -1,6 +1,8 @@
 """Which device will be taken and how exactly it will compute, known before torch is."""
 
 import ctypes
+import os
+import re
 
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
@@ -32,19 +34,46 @@ def _capability(driver: ctypes.CDLL, index: int) -> int:
 
 
 def choose_device(config: RunConfig) -> str:
-    """The device that workers on this machine will take; `auto` where they are elsewhere.
+    """The device that workers on this machine will take, the first of several; `auto` where they are elsewhere.
 
     Raises:
-        UsageError: There is no such device here.
+        UsageError: There is no such device here, or there are several for one process.
     """
     if config.scheduler or config.scheduler_file or config.device == "cpu":
         return config.device
     count = len(gpus())
     if config.device == "auto":
         return "cuda:0" if count else "cpu"
-    if _index(config.device) >= count:
+    named = _named(config.device)
+    if max(named) >= count:
         raise UsageError(f"--device {config.device}: this machine has {count} CUDA devices; give auto or cpu")
-    return config.device
+    if len(named) > max(1, config.workers):
+        raise UsageError(f"--device {config.device}: one process takes one device; give --workers {len(named)}")
+    return f"cuda:{named[0]}"
+
+
+def choose_workers(device: str) -> int:
+    """Worker processes for `--workers auto`: one for each GPU where there are several, else none."""
+    if device == "cpu" or re.fullmatch(r"cuda:\d+", device):
+        return 0
+    count = len(gpus()) if device in ("auto", "cuda") else len(_named(device))
+    return count if count > 1 else 0
+
+
+def visible_to(config: RunConfig, worker: int) -> dict[str, str]:
+    """The environment in which a worker process sees its one GPU; nothing where there is none for it."""
+    count = len(gpus()) if config.device != "cpu" else 0
+    if not count:
+        return {}
+    mine = list(range(count)) if config.device in ("auto", "cuda") else _named(config.device)
+    ours = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = ours.split(",") if ours else [str(index) for index in range(count)]
+    return {"CUDA_VISIBLE_DEVICES": names[mine[worker % len(mine)]]}
+
+
+def device_of_worker(config: RunConfig) -> str:
+    """What a worker is told: a process on this machine sees one GPU alone, whichever it is."""
+    return "cuda" if config.workers and config.device.startswith("cuda") else config.device
 
 
 def choose_precision(config: RunConfig) -> str:
@@ -60,8 +89,9 @@ def choose_precision(config: RunConfig) -> str:
         return config.precision
     if device == "cpu":
         return "fp32"
-    return "bf16" if gpus()[_index(device)] >= AMPERE else "fp16"
+    return "bf16" if gpus()[_named(device)[0]] >= AMPERE else "fp16"
 
 
-def _index(device: str) -> int:
-    return int(device.partition(":")[2] or 0)
+def _named(device: str) -> list[int]:
+    """The GPUs that a device's name lists: `cuda`, `cuda:1`, `cuda:0,1`."""
+    return [int(index) for index in (device.partition(":")[2] or "0").split(",")]

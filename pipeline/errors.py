@@ -6,7 +6,8 @@
     │   ├── OutputError     the place for the result
     │   └── ChangedError    the run that is there was started with other options
     ├── RunError            a block failed, or a defect; the store that stands can be continued      exit 1
-    │   └── BlockError      names the block and the window
+    │   └── BlockError      names the block and the window; what can be skipped
+    │       └── TransientError      may pass: another attempt is made
     └── RetryLater          a rerun may heal it: scheduler lost, no worker, disk full      exit 75
 
 Every message is one line: what, where, and what to do.
@@ -48,6 +49,10 @@ class RunError(EomtBatchError):
 
 class BlockError(RunError):
     """One block could not be read, inferred or rendered."""
+
+
+class TransientError(BlockError):
+    """One block could not be read or written for a reason that may pass."""
 
 
 class RetryLater(EomtBatchError):

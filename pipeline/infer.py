@@ -101,8 +101,12 @@ class InferWorker:
             raise RunError(f"{model.location}: {error}") from error
         return cls(spec, folder, engine, predictor)
 
-    def run(self, block: TileBlock) -> BlockRecord:
+    def run(self, block: TileBlock, pulse: Callable[[], None]) -> BlockRecord:
         """Infer one block and write its records.
+
+        Args:
+            block: Which.
+            pulse: Called before each batch.
 
         Raises:
             BlockError: A window of the raster could not be read.
@@ -112,6 +116,7 @@ class InferWorker:
         tiles = 0
         with self.store.writer(block) as write:
             for batch in self._batches(self._loads(block, clock), block, valid):
+                pulse()
                 tiles += len(batch.tiles)
                 self._infer(batch, write, clock)
             self._check_current()

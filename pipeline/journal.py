@@ -24,6 +24,9 @@ from pipeline.spec import RunSpec, read_spec
 
 Step = Literal["infer", "link", "resolve", "render", "downsample"]
 
+STITCHING: tuple[Step, ...] = ("link", "resolve", "render", "downsample")
+"""The steps that follow inference."""
+
 LINKS, AREAS, OBJECTS = "links", "areas", "objects.npz"
 """What the steps between inference and mosaic leave in the run folder: see `pipeline.link`."""
 
@@ -46,6 +49,7 @@ class BlockRecord:
         objects: Path relative to the run folder, length and crc32c of each.
         segments: Things found in the block's tiles, or objects that they were joined to; 0 for other steps.
         saturated: Tiles whose queries were nearly all taken.
+        skipped: Why the block could not be inferred and was left as nodata; empty where it was.
         ended: When it was committed, in seconds since 1970; 0 in records of versions that did not note it.
     """
 
@@ -59,6 +63,7 @@ class BlockRecord:
     objects: tuple[tuple[str, int, int], ...] = ()
     segments: int = 0
     saturated: int = 0
+    skipped: str = ""
     ended: float = 0.0
 
     @classmethod
@@ -145,16 +150,19 @@ class Journal:
 
     def find(self, step: Step, block: str, fingerprint: str) -> BlockRecord | None:
         """The done record of one block, if it counts."""
-        record = self._read(self._path(step, block))
-        if record is None or (record.step, record.block, record.fingerprint) != (step, block, fingerprint):
-            return None
-        return record if all(map(self._stands, record.objects)) else None
+        record = self._read(self._path(step, block), step, fingerprint)
+        return record if record and not record.skipped and all(map(self._stands, record.objects)) else None
+
+    def was_skipped(self, step: Step, block: str, fingerprint: str) -> bool:
+        """Whether a block was left as nodata, wherever its objects are by now."""
+        record = self._read(self._path(step, block), step, fingerprint)
+        return record is not None and bool(record.skipped)
 
     def written(self, step: Step, fingerprint: str) -> Iterator[BlockRecord]:
         """The records of a step with the right fingerprint, whether their objects are still there or not."""
         for path in sorted((self.folder / "records" / step).glob("*.json")):
-            record = self._read(path)
-            if record and (record.step, record.block, record.fingerprint) == (step, path.stem, fingerprint):
+            record = self._read(path, step, fingerprint)
+            if record:
                 yield record
 
     def damage(self, record: BlockRecord) -> tuple[str, ...]:
@@ -169,6 +177,11 @@ class Journal:
         """Forget what a step has done."""
         self.reopen()
         shutil.rmtree(self.folder / "records" / step, ignore_errors=True)
+
+    def drop_stitched(self) -> None:
+        """Forget all that was made from the tile blocks: one of them is another than it was."""
+        for step in STITCHING:
+            self.drop(step)
 
     def commit(self, record: BlockRecord, objects: Iterable[Path]) -> BlockRecord:
         """Make a block's objects durable, with the folders that were made for them; then say so."""
@@ -197,11 +210,12 @@ class Journal:
     def _path(self, step: Step, block: str) -> Path:
         return self.folder / "records" / step / f"{block}.json"
 
-    def _read(self, path: Path) -> BlockRecord | None:
+    def _read(self, path: Path, step: Step, fingerprint: str) -> BlockRecord | None:
         try:
-            return BlockRecord.from_json(path.read_text())
+            record = BlockRecord.from_json(path.read_text())
         except (OSError, ValueError, KeyError, TypeError):
             return None
+        return record if (record.step, record.block, record.fingerprint) == (step, path.stem, fingerprint) else None
 
     @contextmanager
     def lock(self, part: str | None = None) -> Iterator[None]:

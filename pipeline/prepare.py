@@ -3,10 +3,8 @@
 Reads headers only: no pixel but the sample that `--scale auto` may need, no weights, no torch.
 """
 
-import platform
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
 from pyproj import CRS
@@ -23,13 +21,12 @@ from pipeline.preprocess import choose_scaling
 from pipeline.pyramid import choose_levels
 from pipeline.raster import open_raster
 from pipeline.raster_spec import RasterSpec
+from pipeline.software import versions
 from pipeline.spec import FUSING, ModelFacts, RunSpec
 from pipeline.store import MOST_QUERIES, Kind
 
 FAR = 1.5
 """How many times larger or smaller a pixel may be than those of the training before the user is told."""
-
-SOFTWARE = ("eomt-batch", "torch", "timm", "rasterio", "zarr", "dask", "numpy")
 
 
 def prepare(source: str, output: Path, config: RunConfig) -> RunSpec:
@@ -132,11 +129,6 @@ def choose_task(asked: str | None, card: ModelCard) -> str:
     except ModelError as error:
         raise UsageError(f"--task: {error}{'; leave the option out' if asked else ''}") from error
     return task
-
-
-def versions() -> dict[str, str]:
-    """Versions of what makes the result."""
-    return {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}}
 
 
 def _kind(config: RunConfig, task: str, queries: int) -> Kind:

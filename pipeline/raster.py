@@ -13,7 +13,7 @@ from rasterio.transform import from_gcps
 from rasterio.windows import Window as GdalWindow
 
 from pipeline.bands import Band, choose_bands
-from pipeline.errors import BlockError, InputError, RunError
+from pipeline.errors import InputError, RunError, TransientError
 from pipeline.raster_spec import Affine6, Grid, RasterSpec, Stamp
 from pipeline.source import (
     CACHE_BYTES,
@@ -239,14 +239,14 @@ class Reader:
         A pixel is invalid where the mask says so, where all chosen bands are nodata, or where a band is not finite.
 
         Raises:
-            BlockError: GDAL cannot read or decode it.
+            TransientError: GDAL cannot read or decode it; it does not say whether the way to the file is at fault.
             RunError: The file is no longer the one that the spec describes.
         """
         try:
             with gdal_env(self.spec.source.remote):
                 return self._read(self._handle(), window)
         except GDAL_ERRORS as error:
-            raise BlockError(
+            raise TransientError(
                 f"{shown(self.spec.path)}: cannot read {window} ({cause(error)}); copy the file again, "
                 "keeping its time (cp -p), then run the same command"
             ) from error

@@ -1,7 +1,7 @@
 """What a run tells: progress while it goes, a report at its end, its status at any time."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.journal import Step
@@ -45,6 +45,7 @@ class Report:
             downsample.
         objects: Things in the mosaic, rows of its table; None for a semantic run, or a part of a run.
         saturated: Tiles in which nearly all queries of the model were taken.
+        skipped: Tile blocks that could not be inferred, left as nodata, and why.
         shard: The part of the tile blocks that the run was for; None: all, and the mosaic.
     """
 
@@ -58,16 +59,26 @@ class Report:
     parts: dict[str, float]
     objects: int | None = None
     saturated: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
     shard: str | None = None
 
 
 @dataclass(frozen=True)
 class Status:
-    """How far a run is: block names by step."""
+    """How far a run is: block names by step.
+
+    Attributes:
+        output: The mosaic.
+        done: Blocks that are done.
+        missing: Those that are not, the skipped ones with them.
+        skipped: Tile blocks that were left as nodata, and why.
+        complete: Whether nothing is missing.
+    """
 
     output: str
     done: dict[Step, list[str]]
     missing: dict[Step, list[str]]
+    skipped: dict[str, str]
     complete: bool
 
 

@@ -13,8 +13,11 @@ from typing import Any
 
 from pipeline import budget, worker
 from pipeline.cluster import Cluster, connect
+from pipeline.cluster.flight import OnFailure
+from pipeline.cluster.pulse import stopping
 from pipeline.companions import write_companions
 from pipeline.config import RunConfig
+from pipeline.devices import device_of_worker
 from pipeline.errors import OutputError, RetryLater
 from pipeline.export.report import report_run
 from pipeline.journal import BlockRecord, Journal, Step, sweep
@@ -104,7 +107,7 @@ def status(output: str | Path) -> Status:
     tasks = Tasks(replace(journal.spec(), output=str(Path(output).resolve())), journal)
     missing = {step: list(tasks.left(step)) for step in tasks.steps}
     done = {step: [name for name in tasks.of(step) if name not in set(missing[step])] for step in tasks.steps}
-    return Status(str(output), done, missing, tasks.finished)
+    return Status(str(output), done, missing, tasks.skipped, tasks.finished)
 
 
 class Run:
@@ -127,7 +130,7 @@ class Run:
             if not self.tasks.finished:
                 self._work(config)
                 self._finish()
-            if not config.keep_store:
+            if not config.keep_store and not self.tasks.skipped:
                 self.journal.drop_store()
             return self._report()
         finally:
@@ -136,7 +139,7 @@ class Run:
     def part(self, config: RunConfig) -> Report:
         """Infer what is missing of this part of the tile blocks."""
         try:
-            with connect(config) as cluster:
+            with connect(config) as cluster, stopping(str(self.journal.folder)):
                 self._infer(cluster, config)
             return self._report()
         finally:
@@ -146,17 +149,18 @@ class Run:
         self.journal.reopen()
         sweep(self.journal.folder)
         if any(map(self.tasks.left, self.tasks.steps)):
-            with connect(config) as cluster:
+            with connect(config) as cluster, stopping(str(self.journal.folder)):
                 self._infer(cluster, config)
                 self._join(cluster)
                 self._render(cluster)
                 self._downsample(cluster)
 
     def _infer(self, cluster: Cluster, config: RunConfig) -> None:
-        engine = Engine(config.device, config.batch_size, config.readers, cluster.threads)
+        engine = Engine(device_of_worker(config), config.batch_size, config.readers, cluster.threads)
         if self.tasks.left("infer"):
             self._create_store()
-            self._step("infer", cluster, worker.infer_block, extra=(engine,))
+            on_failure = worker.skip_block if config.on_error == "skip" else None
+            self._step("infer", cluster, worker.infer_block, extra=(engine,), on_failure=on_failure)
 
     def _join(self, cluster: Cluster) -> None:
         """Join segments to objects, where the run is for objects and the mosaic is not made yet."""
@@ -187,6 +191,7 @@ class Run:
         function: Callable[..., Any],
         extra: tuple[Any, ...] = (),
         waves: Iterable[Iterable[Task]] | None = None,
+        on_failure: OnFailure | None = None,
     ) -> None:
         """Run the tasks of a step that have no record; those of a wave when the wave before is done."""
         start, total, fresh = time.perf_counter(), self.tasks.pixels(step), self.fresh[step]
@@ -194,7 +199,7 @@ class Run:
         self.on_progress(Progress(step, before, total, new, None))
         for tasks in waves or [self.tasks.left(step).values()]:
             calls = ((str(self.journal.folder), *task, *extra) for task in tasks)
-            with closing(cluster.run(function, calls, alone=step == "infer")) as results:
+            with closing(cluster.run(function, calls, step == "infer", on_failure)) as results:
                 for record in results:
                     fresh.append(record)
                     new += record.pixels
@@ -253,16 +258,18 @@ class Run:
         for record in chain.from_iterable(self.fresh.values()):
             for part, seconds in record.seconds.items():
                 parts[part] = round(parts.get(part, 0) + seconds, 3)
-        inferred = self.fresh["infer"]
+        inferred = [record for record in self.fresh["infer"] if not record.skipped]
+        skipped = self.tasks.skipped
         return Report(
             output=self.spec.output,
             pixels=self.tasks.pixels("render"),
             tiles=sum(record.tiles for record in inferred),
             inferred=len(inferred),
-            reused=len(self.tasks.own("infer")) - len(inferred),
+            reused=len(self.tasks.own("infer")) - len(inferred) - len(skipped),
             rendered=len(self.fresh["render"]),
             objects=count_objects(self.journal.folder) if self.spec.objects else None,
             saturated=sum(record.saturated for record in self.tasks.done("link")) if self.spec.objects else 0,
+            skipped=skipped,
             shard=self.tasks.shard,
             seconds=self.seconds,
             parts=parts,
@@ -274,7 +281,8 @@ def _require_records(journal: Journal) -> None:
     tasks = Tasks(journal.spec(), journal)
     if journal.complete and not tasks.store.exists():
         raise OutputError(f"{journal.folder}: the per-tile records are not there; run again with --keep-store")
-    missing = list(tasks.left("infer"))
+    skipped = tasks.skipped
+    missing = [name for name in tasks.left("infer") if name not in skipped]
     if missing:
         some = ", ".join(missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
         raise RetryLater(f"{journal.folder}: {len(missing)} tile blocks are missing ({some}); finish them with run")

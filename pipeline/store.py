@@ -124,6 +124,12 @@ class Store:
 
             yield write
 
+    def write_nothing(self, block: TileBlock) -> None:
+        """Leave a block as if the raster had nothing but nodata there."""
+        with self.writer(block):
+            pass
+        self.write_valid(block, np.zeros((block.owned.height, block.owned.width), bool))
+
     def write_valid(self, block: TileBlock, valid: NDArray[np.bool_]) -> None:
         """Write the validity of the block's own pixels."""
         self._valid[block.owned.slices] = valid.astype(np.uint8)

@@ -57,7 +57,18 @@ class Tasks:
         return dict(islice(tasks.items(), first, last)) if step == "infer" else {}
 
     def done(self, step: Step) -> list[BlockRecord]:
-        """The records that count."""
+        """The records that count, but for those of skipped blocks, which a rerun tries again."""
+        return [record for record in self._stand(step) if not record.skipped]
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Tile blocks of this run's that were left as nodata, and why."""
+        own = self.own("infer")
+        return {
+            record.block: record.skipped for record in self._stand("infer") if record.skipped and record.block in own
+        }
+
+    def _stand(self, step: Step) -> list[BlockRecord]:
         # A block of nothing but nodata has no objects: its record says nothing about a mosaic that is gone.
         if step in ("render", "downsample") and not Path(self.spec.output).exists():
             return []

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.journal import Journal, Step
+from pipeline.journal import Step
 from pipeline.place import existing
 from pipeline.tasks import Tasks
 
@@ -49,7 +49,8 @@ def verify(output: Path) -> Verified:
         for one in damaged:
             tasks.journal_of(one.step).forget(one.step, one.block)
         if tasks.spec.objects and any(one.step == "infer" for one in damaged):
-            _join_again(journal)
+            # Objects are known by their place in a tile's queries, which a GPU may give in another order next time.
+            journal.drop_stitched()
         if damaged:
             journal.reopen()
     return Verified(str(output), {step: len(found) for step, found in looked.items()}, damaged)
@@ -60,9 +61,3 @@ def _look(tasks: Tasks, step: Step) -> Iterator[Damage]:
     journal = tasks.journal_of(step)
     for record in journal.written(step, tasks.fingerprint(step)):
         yield Damage(step, record.block, journal.damage(record))
-
-
-def _join_again(journal: Journal) -> None:
-    """Objects are known by their place in a tile's queries; inferred anew on a GPU, these may come in another order."""
-    for step in ("link", "resolve", "render", "downsample"):
-        journal.drop(step)

@@ -4,19 +4,25 @@ A task takes a run folder and a block's place, writes its own objects and its do
 pixels pass through the scheduler. A block that is done already is not done again, so a task may run twice.
 """
 
+import logging
 import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from eomt_core.errors import ModelError
-from pipeline.errors import DISK_FULL, BlockError, EomtBatchError, RetryLater
+from pipeline.cluster.pulse import Pulse
+from pipeline.errors import DISK_FULL, BlockError, EomtBatchError, RetryLater, RunError, TransientError
 from pipeline.infer import InferWorker
 from pipeline.journal import BlockRecord, Journal
 from pipeline.link import LinkWorker, resolve_run
 from pipeline.pyramid import downsample
 from pipeline.render import RenderWorker
 from pipeline.spec import Engine, RunSpec, read_spec
+from pipeline.store import Store
+
+log = logging.getLogger(__name__)
 
 _lock = threading.Lock()
 _device = threading.Lock()
@@ -44,7 +50,22 @@ def _infer_block(folder: str, row: int, col: int, engine: Engine) -> BlockRecord
     if done:
         return done
     worker = _infer_worker(spec, folder, engine)
-    return journal.commit(worker.run(block), worker.store.objects(block))
+    record = worker.run(block, Pulse(folder))
+    if journal.was_skipped("infer", block.name, spec.infer_fingerprint):
+        journal.drop_stitched()  # before the record, not after: a kill in between must not leave the block's nodata
+    return journal.commit(record, worker.store.objects(block))
+
+
+def skip_block(task: tuple[Any, ...], error: BlockError) -> BlockRecord:
+    """Leave the tile block of an `infer_block` as nodata, with a record that says why; a rerun tries it again."""
+    folder, row, col, *_ = task
+    log.warning("skipped: %s", error)
+    spec, journal = read_spec(Path(folder)), Journal(Path(folder))
+    block, store = spec.plan.block(row, col), Store(Path(folder) / spec.store, spec.plan, spec.record_layout)
+    store.write_nothing(block)
+    pixels = block.owned.height * block.owned.width
+    record = BlockRecord(block.name, "infer", spec.infer_fingerprint, pixels, skipped=str(error))
+    return journal.commit(record, store.objects(block))
 
 
 def link_block(folder: str, row: int, col: int) -> BlockRecord:
@@ -130,14 +151,27 @@ def _failure(block: str, error: Exception) -> EomtBatchError:
     """The error in our words; its traceback goes along as a note."""
     text = " ".join(str(error).split())
     failure: EomtBatchError
-    if isinstance(error, EomtBatchError | ModelError):
-        failure = BlockError(f"{block}: {text}")
-    elif isinstance(error, OSError) and error.errno in DISK_FULL:
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
         failure = RetryLater(f"{block}: the disk is full ({text}); make room and run the same command again")
     else:
-        failure = BlockError(f"{block}: {type(error).__name__}: {text}")
+        failure = _kind(error)(f"{block}: {text}" if _is_ours(error) else f"{block}: {type(error).__name__}: {text}")
     failure.add_note("".join(traceback.format_exception(error)))
     return failure
+
+
+def _kind(error: Exception) -> type[EomtBatchError]:
+    """What an error means for the driver: try again, skip or stop, stop."""
+    if isinstance(error, RetryLater | TransientError):
+        return type(error)
+    if isinstance(error, OSError) and not isinstance(error, FileNotFoundError | PermissionError):
+        return TransientError
+    # No fault of the block's: the weights have changed, say.
+    return RunError if isinstance(error, RunError) and not isinstance(error, BlockError) else BlockError
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether its words are meant for users."""
+    return isinstance(error, EomtBatchError | ModelError)
 
 
 def forget() -> None:

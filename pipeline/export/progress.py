@@ -14,7 +14,7 @@ from pipeline.spec import RunSpec
 from pipeline.tasks import Tasks
 
 DONE, PARTLY, EMPTY, MISSING = "dpem"
-"""A tile block: all tiles inferred, some of them nodata, all of them nodata, no record."""
+"""A tile block: all tiles inferred, some of them nodata, all of them nodata, not inferred."""
 
 
 def progress_facts(run: RunSpec, journal: Journal) -> dict[str, Any]:
@@ -22,10 +22,11 @@ def progress_facts(run: RunSpec, journal: Journal) -> dict[str, Any]:
     tasks = Tasks(run, journal)
     # Whatever the mosaic's path: it may have been moved, or be a copy.
     found = {step: list(tasks.journal_of(step).records(step, tasks.fingerprint(step))) for step in tasks.steps}
-    inferred, rendered = found["infer"], found["render"]
+    inferred, rendered = [record for record in found["infer"] if not record.skipped], found["render"]
     return {
         "complete": journal.complete or len(rendered) == len(run.output_blocks),
-        "grid": _grid(run, inferred) if inferred else None,
+        "grid": _grid(run, inferred) if found["infer"] else None,
+        "skipped": {record.block: record.skipped for record in found["infer"] if record.skipped},
         "tiles": {"rows": run.plan.rows.origins, "cols": run.plan.cols.origins, "size": run.tile_size},
         "inferred": sum(record.tiles for record in inferred),
         "saturated": sum(record.saturated for record in found.get("link", ())),

@@ -9,6 +9,7 @@ import pytest
 from distributed import LocalCluster
 
 from pipeline import RunConfig, cluster, segment_raster
+from pipeline.cluster import connection, flight
 from pipeline.errors import RetryLater, UsageError
 from pipeline.run import status
 
@@ -30,7 +31,7 @@ def refused(config):
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "127.0.0.1:1"])
 def test_a_wrong_address_is_told_in_bounded_time(monkeypatch, address):
     """Exit code 75: the scheduler may be about to start."""
-    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 1)
     message, seconds = refused(RunConfig(model="m", scheduler=address))
     assert message.startswith(f"--scheduler {address}: no scheduler answers there")
     assert seconds < 10
@@ -47,7 +48,7 @@ def test_what_is_no_address_is_told_at_once(address):
 @pytest.mark.parametrize("content", [None, "", "{", "{}", "[]", '{"address": "tcp://127.0.0.1:1"}'])
 def test_a_scheduler_file_without_a_scheduler_is_told_in_bounded_time(monkeypatch, tmp_path, content):
     """Missing, half written, of something else, or of a scheduler that is gone."""
-    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 1)
     if content is not None:
         (tmp_path / "s.json").write_text(content)
     message, seconds = refused(RunConfig(model="m", scheduler_file=str(tmp_path / "s.json")))
@@ -57,7 +58,7 @@ def test_a_scheduler_file_without_a_scheduler_is_told_in_bounded_time(monkeypatc
 
 def test_a_scheduler_without_workers_is_told_in_bounded_time(monkeypatch):
     """Nothing would ever be done there."""
-    monkeypatch.setattr(cluster, "WORKER_SECONDS", 1)
+    monkeypatch.setattr(flight, "WORKER_SECONDS", 1)
     options = {"processes": False, "dashboard_address": "127.0.0.1:0"}
     with LocalCluster(n_workers=0, **options) as empty:
         message, seconds = refused(RunConfig(model="m", scheduler=empty.scheduler_address))
@@ -89,7 +90,7 @@ def test_an_existing_cluster_makes_the_same_bytes(elsewhere, fresh, original, di
     assert digests(fresh.output) == digests(original.output)
     address = json.loads(file.read_text())["address"]
     many = fresh._replace(output=fresh.output.with_name("many.zarr"))
-    monkeypatch.setattr(cluster, "WORKER_SECONDS", 1)
+    monkeypatch.setattr(flight, "WORKER_SECONDS", 1)
 
     def stop(progress):
         if progress.fresh:
@@ -109,7 +110,7 @@ def test_an_existing_cluster_makes_the_same_bytes(elsewhere, fresh, original, di
 def test_a_scheduler_that_dies_is_told(elsewhere, monkeypatch):
     """At once, and with exit code 75."""
     file, scheduler, _ = elsewhere
-    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 3)
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 3)
     with connected(scheduler_file=str(file)) as made:
         results = made.run(time.sleep, [(0.05,)] * 100, alone=False)
         next(results)

@@ -18,11 +18,11 @@ def ordered(order: str) -> Iterator[None]:
     """Within it, the tasks of every step come forward, reversed or shuffled."""
     run = Cluster.run
 
-    def otherwise(self, function, tasks, alone):
+    def otherwise(self, function, tasks, alone, on_failure=None):
         some = list(tasks)[:: -1 if order == "reversed" else 1]
         if order == "shuffled":
             random.Random(0).shuffle(some)
-        return run(self, function, some, alone)
+        return run(self, function, some, alone, on_failure)
 
     Cluster.run = otherwise
     try:

@@ -103,11 +103,10 @@ def tiles(images: str, labels: str, tta: tuple[Any, ...], as_json: bool, **optio
     IMAGES and LABELS are paired as for finetune; all scenes are scored together.
     """
     from pipeline.bench.tiles import measure_tiles, ways
-    from pipeline.config import RunConfig
     from pipeline.pairs import find_pairs
 
     pairs = find_pairs(images, labels)
-    for config in ways(RunConfig(**options), tta):
+    for config in ways(config_of(options), tta):
         row = measure_tiles(pairs, config)
         way = f"{row.tile_size[0]:>5} x {row.tile_size[1]:<5} overlap {row.overlap:<5} tta {row.tta:<6}"
         scores = f"mIoU {row.miou:.3f}   {' '.join(f'{value:.3f}' for value in row.iou)}"

@@ -36,6 +36,13 @@ class Terminated(BaseException):
     """SIGTERM, raised where the main thread is, so that everything is left in order."""
 
 
+TASKS = "Dask-Default"
+"""How Dask's threads are called that run tasks in this process."""
+
+STOPS: dict[signal.Signals, type[BaseException]] = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
+"""What a signal raises."""
+
+
 class Failure(NamedTuple):
     """How an error ends a command: the exit code, and one line."""
 
@@ -125,7 +132,7 @@ class Commands(click.Group):
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         """Parse, run, exit."""
         extra |= {"standalone_mode": False, "prog_name": "eomt-batch"}
-        with _sigterm_raises():
+        with _signals_raise():
             try:
                 code = super().main(*args, **extra)
             except (click.ClickException, click.Abort) as error:
@@ -136,20 +143,29 @@ class Commands(click.Group):
 
 
 @contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Let SIGTERM raise `Terminated`; only a main thread can be told so."""
+def _signals_raise() -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM raise, and the second end all at once; only a main thread can be told so."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _terminate)
+    # A shell starts what it puts into the background with SIGINT ignored: that stays.
+    heard = [kind for kind in STOPS if signal.getsignal(kind) is not signal.SIG_IGN]
+    before = {kind: signal.signal(kind, _stop) for kind in heard}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    for kind in STOPS:
+        signal.signal(kind, _abort)
+    raise STOPS[signal.Signals(number)]
+
+
+def _abort(number: int, frame: FrameType | None) -> NoReturn:
+    os._exit(128 + number)
 
 
 def _show_version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
@@ -173,9 +189,14 @@ def cli() -> None:
     """Segment rasters too big for memory with EoMT, into a seamless georeferenced Zarr mosaic.
 
     Results go to stdout, words and progress to stderr. Exit codes: 0 complete, 1 failed, 2 nothing was started (usage
-    or input), 3 finished but some inputs failed, 75 a rerun may heal it, 130/143 stopped by a signal. All but 2 leave
-    a run that the same command continues.
+    or input), 3 finished but some blocks or inputs failed, 75 a rerun may heal it, 130/143 stopped by a signal. All
+    but 2 leave a run that the same command continues.
     """
+
+
+def _is_busy(thread: threading.Thread) -> bool:
+    """Whether a thread would keep the program from ending, or is torn out of a task by its end."""
+    return thread is not threading.main_thread() and (not thread.daemon or thread.name.startswith(TASKS))
 
 
 def main() -> None:
@@ -183,8 +204,8 @@ def main() -> None:
     try:
         cli()
     except SystemExit as end:
-        if end.code in SIGNALLED:
-            # A block may still be at work in a thread: Python would wait for it, or tear it out of C++ and abort.
+        if end.code in SIGNALLED and any(map(_is_busy, threading.enumerate())):
+            # A batch may take minutes: Python would wait for its thread, or tear it out of C++ and abort.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(end.code)

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from pipeline.config import RunConfig, parse_bytes, parse_overlap, parse_shard, parse_tile_size
+from pipeline.config import DEVICES, RunConfig, parse_bytes, parse_overlap, parse_shard, parse_tile_size
+from pipeline.devices import choose_workers
 from pipeline.errors import UsageError
 from workflows.cli.progress import Console
 from workflows.cli.settings import use_config
@@ -49,8 +50,8 @@ def _auto_or_number(text: str) -> int | None:
 
 
 def _device(text: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
-        raise UsageError(f"{text}: give auto, cpu, cuda, or one of several GPUs as cuda:1")
+    if not re.fullmatch(DEVICES, text):
+        raise UsageError(f"{text}: give auto, cpu, cuda, or some of several GPUs as cuda:1 or cuda:0,1")
     return text
 
 
@@ -83,7 +84,6 @@ NONE = Parsed("none|N", _none_or_number)
 OVERLAP = Parsed("px|ratio|%", _checked(parse_overlap))
 SHARD = Parsed("i/n", _checked(parse_shard))
 TILE_SIZE = Parsed("px|rows x cols", parse_tile_size)
-WORKERS = Parsed("auto|N", lambda text: _auto_or_number(text) or 0)
 ZARR_FORMAT = Parsed("2|3", _zarr_format)
 FILE = click.Path(dir_okay=False, exists=True)
 
@@ -190,7 +190,12 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     ),
     "workers": (
         ("--workers",),
-        {"type": WORKERS, "help": "Worker processes on this machine; 0, which is also auto: all in this process."},
+        {
+            "type": AUTO,
+            "default": None,
+            "show_default": "auto",
+            "help": "Worker processes on this machine; 0: all in this one; auto: one per GPU where there are several.",
+        },
     ),
     "scheduler": (("--scheduler",), {"help": "Address of a running Dask scheduler."}),
     "scheduler_file": (("--scheduler-file",), {"type": FILE, "help": "File with that address."}),
@@ -199,6 +204,10 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         {"type": BYTES, "help": "Refuse a run that needs more, as 8GB; default: 80 % of what there is."},
     ),
     "overwrite": (("--overwrite", "-f"), {"is_flag": True, "help": "Start afresh where a run is already."}),
+    "on_error": (
+        ("--on-error",),
+        {"type": click.Choice(["fail", "skip"]), "help": "Leave a tile block that fails as nodata, and end with 3."},
+    ),
     "keep_store": (("--keep-store/--drop-store",), {"help": "Keep or drop the per-tile records when finished."}),
     "subdataset": (("--subdataset",), {"type": int, "help": "The image of a file with several, from 1."}),
     "allow_vrt": (("--allow-vrt",), {"is_flag": True, "help": "Accept inputs that name files below their folder."}),
@@ -260,4 +269,8 @@ def config_of(options: dict[str, Any]) -> RunConfig:
     Raises:
         UsageError: Options that do not go together.
     """
-    return RunConfig(**{name: value for name, value in options.items() if name in _DEFAULTS})
+    chosen = {name: value for name, value in options.items() if name in _DEFAULTS}
+    if chosen.get("workers", 0) is None:
+        elsewhere = options.get("scheduler") or options.get("scheduler_file")
+        chosen["workers"] = 0 if elsewhere else choose_workers(options.get("device", "cpu"))
+    return RunConfig(**chosen)

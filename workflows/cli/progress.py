@@ -6,10 +6,11 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import click
@@ -21,6 +22,9 @@ EVERY = 30.0
 """Seconds between two lines where no terminal shows a bar."""
 
 MEGA = 1e6
+
+SHOWN = 10
+"""Blocks that a line names; --json names all."""
 
 
 @dataclass
@@ -74,6 +78,11 @@ class _Relay(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Say a record."""
         self.console.say(f"eomt-batch: {record.getMessage()}", "log", record.levelname.lower())
+
+
+def some(names: Collection[str]) -> str:
+    """The first of some names."""
+    return ", ".join(islice(names, SHOWN)) + (", ..." if len(names) > SHOWN else "")
 
 
 class Pace(NamedTuple):

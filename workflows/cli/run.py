@@ -13,7 +13,7 @@ from workflows.cli.jobs import Job, jobs
 from workflows.cli.main import Failure, explain, tell
 from workflows.cli.options import OF_RUN, config_of, shared
 from workflows.cli.plan import facts, words
-from workflows.cli.progress import MEGA, Console, Meter
+from workflows.cli.progress import MEGA, Console, Meter, some
 
 if TYPE_CHECKING:
     from pipeline.config import RunConfig
@@ -45,8 +45,9 @@ def run(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> int:
     todo = jobs(inputs, options["input_list"], options["out"])
     if len(todo) > 1:
         return _several(todo, config, ctx.obj, options["as_json"])
-    _show(segment(todo[0], config, ctx.obj), ctx.obj, options["as_json"])
-    return 0
+    report = segment(todo[0], config, ctx.obj)
+    show(report, ctx.obj, options["as_json"])
+    return code_of(report)
 
 
 def segment(job: Job, config: "RunConfig", console: Console) -> "Report":
@@ -85,16 +86,19 @@ def _several(todo: list[Job], config: "RunConfig", console: Console, as_json: bo
 
     describe_model(config.model, Path(config.base) if config.base else None)  # one word about it, not one per raster
     failed: dict[str, Failure] = {}
+    code = 0
     for number, job in enumerate(todo, 1):
         console.say(f"[{number}/{len(todo)}] {job.source}", "input", input=job.source, number=number, of=len(todo))
         report = _attempt(job, config, console)
         if isinstance(report, Failure):
             failed[job.source] = report
-        elif not as_json:
-            _show(report, console, as_json)
+        else:
+            code = max(code, code_of(report))
+            if not as_json:
+                show(report, console, as_json)
         if as_json:
             click.echo(json.dumps({"input": job.source, **_outcome(report)}))
-    return _verdict(failed, len(todo), console)
+    return _verdict(failed, len(todo), console) if failed else code
 
 
 def _attempt(job: Job, config: "RunConfig", console: Console) -> "Report | Failure":
@@ -119,8 +123,6 @@ def _outcome(result: "Report | Failure") -> dict[str, Any]:
 
 def _verdict(failed: dict[str, Failure], count: int, console: Console) -> int:
     """The exit code of many: that of the failures where nothing succeeded, 3 where something did."""
-    if not failed:
-        return 0
     codes = {failure.code for failure in failed.values()}
     every = codes.pop() if len(codes) == 1 else 1
     code = SOME_FAILED if len(failed) < count else every
@@ -128,7 +130,12 @@ def _verdict(failed: dict[str, Failure], count: int, console: Console) -> int:
     return code
 
 
-def _show(report: "Report", console: Console, as_json: bool) -> None:
+def code_of(report: "Report") -> int:
+    """The exit code of a run that came to its end."""
+    return SOME_FAILED if report.skipped else 0
+
+
+def show(report: "Report", console: Console, as_json: bool) -> None:
     """Print a report."""
     if as_json:
         click.echo(json.dumps(asdict(report)))
@@ -146,12 +153,14 @@ def summary(report: "Report") -> str:
         f"part {report.shard} only; after all parts: eomt-batch stitch {report.output}"
         if report.shard
         else f"{report.rendered} output blocks written",
-        *_objects(report),
+        *_notes(report),
     ]
     return f"{report.output}: {report.pixels / MEGA:.2f} Mpx; {', '.join([*done, *steps])}"
 
 
-def _objects(report: "Report") -> Iterator[str]:
+def _notes(report: "Report") -> Iterator[str]:
+    if report.skipped:
+        yield f"{len(report.skipped)} tile blocks failed and are nodata ({some(report.skipped)}); a rerun tries them"
     if report.objects is not None:
         yield f"{report.objects} objects"
     if report.saturated:

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from workflows.cli.options import shared
+from workflows.cli.progress import some
 
 if TYPE_CHECKING:
     from pipeline.report import Status
 
 EXAMPLE = "\b\nExample:\n  eomt-batch status masks.zarr --json"
-
-SHOWN = 10
-"""Missing blocks that are named; --json names all."""
 
 
 @click.command(epilog=EXAMPLE)
@@ -24,7 +22,7 @@ SHOWN = 10
 def status(mosaic: Path, as_json: bool) -> None:
     """Show how far a run is.
 
-    Blocks that are done and blocks that are missing, of inference and of rendering.
+    Blocks that are done, are missing, and have failed, step by step.
     """
     from pipeline.run import status as status_of
 
@@ -37,6 +35,6 @@ def words(found: "Status") -> list[str]:
     lines = [f"{found.output}: {'complete' if found.complete else 'not complete; the same run command continues'}"]
     for step, done in found.done.items():
         missing = found.missing[step]
-        names = f"; missing: {', '.join(missing[:SHOWN])}{', ...' if len(missing) > SHOWN else ''}" if missing else ""
+        names = f"; missing: {some(missing)}" if missing else ""
         lines.append(f"{step:<10} {len(done)} of {len(done) + len(missing)} blocks done{names}")
-    return lines
+    return lines + [f"failed     {block}: {reason}" for block, reason in found.skipped.items()]

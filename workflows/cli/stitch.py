@@ -1,7 +1,5 @@
 """`eomt-batch stitch`: a mosaic again, from what inference has stored."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +7,7 @@ import click
 
 from workflows.cli.options import OF_CLUSTER, OF_STITCH, OF_WORK, shared
 from workflows.cli.progress import Meter
-from workflows.cli.run import summary
+from workflows.cli.run import code_of, show
 
 EXAMPLE = "\b\nExample:\n  eomt-batch stitch masks.zarr --out strict.zarr --score-threshold 0.5"
 
@@ -21,7 +19,7 @@ EXAMPLE = "\b\nExample:\n  eomt-batch stitch masks.zarr --out strict.zarr --scor
 @shared(*OF_CLUSTER)
 @shared("as_json", *OF_WORK)
 @click.pass_context
-def stitch(ctx: click.Context, /, mosaic: Path, new: Path | None, as_json: bool, **options: Any) -> None:
+def stitch(ctx: click.Context, /, mosaic: Path, new: Path | None, as_json: bool, **options: Any) -> int:
     """Stitch again from what inference has stored.
 
     With other thresholds or another layout; takes no model and no GPU. What is not given stays as it was.
@@ -32,11 +30,9 @@ def stitch(ctx: click.Context, /, mosaic: Path, new: Path | None, as_json: bool,
 
     changes = {name: options[name] for name in OF_STITCH if options[name] is not None}
     spec = existing(mosaic).spec()
-    cluster = {name: options[name] for name in OF_CLUSTER}
+    cluster = {name: options[name] for name in OF_CLUSTER if options[name] is not None}
     config = RunConfig(model=spec.model.location, **{**spec.facts("layout"), **changes}, **cluster)
     with Meter(ctx.obj) as meter:
         report = stitch_raster(mosaic, new, config, meter, **changes)
-    if as_json:
-        click.echo(json.dumps(asdict(report)))
-    elif not ctx.obj.quiet:
-        click.echo(summary(report))
+    show(report, ctx.obj, as_json)
+    return code_of(report)
