@@ -5,6 +5,7 @@ for it. So no more are handed over than two for each that can run at a time.
 """
 
 import logging
+import os
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -178,8 +179,20 @@ class Flight:
         for attempt in stuck.values():
             self.queue.put(attempt)
         with scheduler_asked():
+            holders = self._holders({future.key for future in stuck})
             self.client.cancel(list(stuck), force=True)
+            if holders:
+                self.client.run(os._exit, 1, workers=holders, on_error="ignore")
         self.heard, self.stalled = time.monotonic(), True
+
+    def _holders(self, keys: set[str]) -> list[str]:
+        """Workers that hold tasks and have a nanny that starts them anew: a thread that hangs cannot be ended alone."""
+        workers = self.client.scheduler_info(n_workers=-1)["workers"]
+        return [
+            address
+            for address, held in self.client.processing().items()
+            if keys.intersection(held) and workers.get(address, {}).get("nanny")
+        ]
 
 
 def window(client: Client, alone: bool) -> int:
