@@ -4,10 +4,7 @@ GDAL goes by content, not by name: a text file called x.tif may be a VRT that re
 requests. So the content is looked at here, and GDAL is told the one driver to take.
 """
 
-import ipaddress
 import os
-import re
-import socket
 import threading
 import warnings
 from dataclasses import dataclass
@@ -18,6 +15,7 @@ import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
+from pipeline.addresses import REMOTE, check_host, public, redacted
 from pipeline.errors import InputError
 from pipeline.tiff import check_complete
 from pipeline.vrt import vetted
@@ -41,11 +39,11 @@ NO_REQUESTS = {
 REMOTE_OPTIONS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # each sidecar looked for would be a request
     "GDAL_HTTP_TIMEOUT": "60",  # the default is to wait for ever
+    "GDAL_HTTP_CONNECTTIMEOUT": "20",  # a host that is not there
     "GDAL_HTTP_MAX_RETRY": "3",  # object stores say 503 now and then
+    "GDAL_HTTP_RETRY_DELAY": "1",  # seconds, doubled each time; the default is to wait for minutes
 }
 
-REMOTE = re.compile(r"(https?|s3|gs|az|/vsi(curl|s3|gs|az))(://|/)")
-METADATA_HOSTS = {"metadata.google.internal", "instance-data", "fd00:ec2::254", "100.100.100.200"}
 HEAD_BYTES = 4096
 MAGIC = {
     b"II*\0": "GTiff",
@@ -83,8 +81,7 @@ class Source:
 
 def shown(path: str) -> str:
     """The path for a message: one short line without a URL's user, password and query, which may be secrets."""
-    line = path.strip().splitlines()[0][:200] if path.strip() else repr(path)
-    return re.sub(r"//[^/@]*@", "//", line).partition("?")[0] if REMOTE.match(line) else line
+    return public(path.strip().splitlines()[0])[:200] if path.strip() else repr(path)
 
 
 def find_source(path: str | Path, *, allow_vrt: bool = False, allow_remote: bool = False) -> Source:
@@ -138,24 +135,12 @@ def _remote(name: str, allowed: bool) -> Source:
     if not REMOTE.match(name):
         raise InputError(f"{shown(name)}: only files and http, https, s3, gs and az addresses are read; unpack it")
     if not allowed:
-        raise InputError(f"{shown(name)}: is on another host; download it and give the file")
-    found = re.search(r"https?://(?:[^/@]*@)?(\[[^]]*\]|[^/:?#]*)", name)
-    host = found.group(1).strip("[]").lower() if found else ""
-    if host in METADATA_HOSTS or _link_local(host):
-        raise InputError(f"{shown(name)}: is an address of this machine's cloud, not of data; give another")
+        raise InputError(
+            f"{shown(name)}: is on another host; download it and give the file, or allow it: run --allow-remote"
+        )
+    check_host(name)
     driver = "JP2OpenJPEG" if name.partition("?")[0].lower().endswith((".jp2", ".j2k")) else "GTiff"
     return Source(name, driver, remote=True)
-
-
-def _link_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_link_local
-    except ValueError:
-        pass
-    try:  # curl takes 0xa9fea9fe and 2852039166 for addresses, too
-        return ipaddress.ip_address(socket.inet_aton(host)).is_link_local
-    except OSError:
-        return False
 
 
 def check_files(source: Source, max_block_bytes: int) -> tuple[Path, ...]:
@@ -241,7 +226,7 @@ def cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     text = str(getattr(error, "errmsg", "") or error)
-    return " ".join(text.split())[:300]
+    return redacted(" ".join(text.split()))[:300]
 
 
 __all__ = [

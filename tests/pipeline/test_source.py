@@ -1,12 +1,11 @@
 """What a raster may make GDAL open: nothing but what was named, unless that is allowed."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from web import serving
 
 from pipeline.errors import InputError
 from pipeline.raster import Reader, open_raster
@@ -160,57 +159,26 @@ def test_secrets_of_an_address_are_not_shown():
     assert "secret" not in text
 
 
-SERVER = """
-import http.server, os, sys
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_HEAD(self, body=False):
-        content = open("." + self.path, "rb").read() if os.path.exists("." + self.path) else b""
-        start, _, stop = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
-        part = content[int(start) : int(stop or len(content)) + 1]
-        self.send_response(206 if "Range" in self.headers else 200 if content else 404)
-        self.send_header("Content-Range", f"bytes {start}-{int(start) + len(part) - 1}/{len(content)}")
-        self.send_header("Content-Length", str(len(part)))
-        self.end_headers()
-        self.wfile.write(part * body)
-    def do_GET(self):
-        self.do_HEAD(body=True)
-    def log_message(self, *args):
-        print(self.path, file=sys.stderr, flush=True)
-server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
-print(server.server_port, flush=True)
-server.serve_forever()
-"""
-
-
 @pytest.fixture
 def served(tmp_path):
-    """A web server on loopback over the test's folder, and the file with the paths that it was asked for.
-
-    A process of its own: GDAL's requests would wait for this one's threads.
-    """
-    log = tmp_path / "asked"
-    with log.open("w") as errors:
-        server = subprocess.Popen([sys.executable, "-c", SERVER], cwd=tmp_path, stdout=subprocess.PIPE, stderr=errors)
-    with server:
-        yield f"http://127.0.0.1:{int(server.stdout.readline())}", log
-        server.kill()
+    """A web server on loopback over the test's folder."""
+    with serving(tmp_path, tmp_path / "asked") as web:
+        yield web
 
 
 def test_a_raster_on_another_host_reads_like_a_file(make_raster, served):
     """With leave, and without asking for sidecars."""
     path = make_raster("a.tif", (3, 40, 50), "EPSG:32633")
-    address, log = served
-    spec = open_raster(f"{address}/a.tif", allow_remote=True)
+    spec = open_raster(f"{served.address}/a.tif", allow_remote=True)
     np.testing.assert_array_equal(read_all(spec).pixels, read_all(open_raster(path)).pixels)
-    assert set(log.read_text().split()) == {"/a.tif"}
+    assert set(served.asked) == {"/a.tif"}
 
 
 def test_no_request_is_made_without_leave(make_raster, served, tmp_path):
     """Not by a VRT in disguise, and not by a mask file beside a raster that is one."""
-    address, log = served
-    url = f"<SourceFilename>/vsicurl/{address}/a.tif</SourceFilename>"
+    url = f"<SourceFilename>/vsicurl/{served.address}/a.tif</SourceFilename>"
     assert refused(vrt(tmp_path, simple(url), "b.tif"), "is a VRT", needed=1)
     path = make_raster("a.tif", (1, 20, 20))
     shutil.copy(vrt(tmp_path, simple(url)), tmp_path / "a.tif.msk")
     read_all(open_raster(path, needed=1))
-    assert log.read_text() == ""
+    assert not served.asked
