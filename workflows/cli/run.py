@@ -86,14 +86,14 @@ def _several(todo: list[Job], config: "RunConfig", console: Console, as_json: bo
     describe_model(config.model, Path(config.base) if config.base else None)  # one word about it, not one per raster
     failed: dict[str, Failure] = {}
     for number, job in enumerate(todo, 1):
-        console.say(f"[{number}/{len(todo)}] {job.source}", "input", input=job.source, number=number, of=len(todo))
+        console.say(f"[{number}/{len(todo)}] {job.name}", "input", input=job.name, number=number, of=len(todo))
         report = _attempt(job, config, console)
         if isinstance(report, Failure):
-            failed[job.source] = report
+            failed[job.name] = report
         elif not as_json:
             _show(report, console, as_json)
         if as_json:
-            click.echo(json.dumps({"input": job.source, **_outcome(report)}))
+            click.echo(json.dumps({"input": job.name, **_outcome(report)}))
     return _verdict(failed, len(todo), console)
 
 
