@@ -202,6 +202,7 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "keep_store": (("--keep-store/--drop-store",), {"help": "Keep or drop the per-tile records when finished."}),
     "subdataset": (("--subdataset",), {"type": int, "help": "The image of a file with several, from 1."}),
     "allow_vrt": (("--allow-vrt",), {"is_flag": True, "help": "Accept inputs that name files below their folder."}),
+    "allow_remote": (("--allow-remote",), {"is_flag": True, "help": "Accept inputs on other hosts: http, https, s3."}),
     "max_block_bytes": (
         ("--max-block-bytes",),
         {"type": BYTES, "show_default": "256MiB", "help": "Refuse rasters with larger decoded blocks."},
