@@ -12,6 +12,7 @@ from rasterio.errors import CRSError
 from rasterio.transform import from_gcps
 from rasterio.windows import Window as GdalWindow
 
+from pipeline.addresses import query_digest
 from pipeline.bands import Band, choose_bands
 from pipeline.errors import BlockError, InputError, RunError
 from pipeline.raster_spec import Affine6, Grid, RasterSpec, Stamp
@@ -132,6 +133,7 @@ def _describe(
         stamps=stamps,
         page=source.page,
         notes=(*notes, *_remarks(dataset)),
+        query=query_digest(source.path) if source.remote else "",
     )
 
 

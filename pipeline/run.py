@@ -153,7 +153,8 @@ class Run:
                 self._downsample(cluster)
 
     def _infer(self, cluster: Cluster, config: RunConfig) -> None:
-        engine = Engine(config.device, config.batch_size, config.readers, cluster.threads)
+        address = self.spec.raster.address
+        engine = Engine(config.device, config.batch_size, config.readers, cluster.threads, address)
         if self.tasks.left("infer"):
             self._create_store()
             self._step("infer", cluster, worker.infer_block, extra=(engine,))

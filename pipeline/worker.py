@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from eomt_core.errors import ModelError
+from pipeline.addresses import redacted
 from pipeline.errors import DISK_FULL, BlockError, EomtBatchError, RetryLater
 from pipeline.infer import InferWorker
 from pipeline.journal import BlockRecord, Journal
@@ -128,7 +129,7 @@ def _named(block: str, task: Callable[[], BlockRecord]) -> BlockRecord:
 
 def _failure(block: str, error: Exception) -> EomtBatchError:
     """The error in our words; its traceback goes along as a note."""
-    text = " ".join(str(error).split())
+    text = redacted(" ".join(str(error).split()))
     failure: EomtBatchError
     if isinstance(error, EomtBatchError | ModelError):
         failure = BlockError(f"{block}: {text}")
@@ -136,7 +137,7 @@ def _failure(block: str, error: Exception) -> EomtBatchError:
         failure = RetryLater(f"{block}: the disk is full ({text}); make room and run the same command again")
     else:
         failure = BlockError(f"{block}: {type(error).__name__}: {text}")
-    failure.add_note("".join(traceback.format_exception(error)))
+    failure.add_note(redacted("".join(traceback.format_exception(error))))
     return failure
 
 
