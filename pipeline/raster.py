@@ -1,7 +1,7 @@
 """From a path to a `RasterSpec`, and from a spec to pixels. Here alone rows and columns become GDAL's words."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -34,8 +34,14 @@ from pipeline.validity import choose_validity, is_nodata
 __all__ = ["CACHE_BYTES", "MAX_BLOCK_BYTES", "Grid", "Pixels", "RasterSpec", "Reader", "open_raster"]
 
 MAX_BLOCK_BYTES = 256 * 2**20
+MOST_PIXELS = 2**42
+"""A header may say anything, and lists of tiles and blocks grow with it; this is the ground of the Earth at 6 m."""
+
 WHOLE_IMAGE = {"WEBP", "GIF"}
 """Formats that are decoded whole, whatever block GDAL reports."""
+
+SWELLING = 2000
+"""Deflate shrinks zeros to a thousandth."""
 
 WIDE_STRIP = 4096
 """Strips of more columns than this are worth a remark: each read decodes far more than it takes."""
@@ -113,6 +119,10 @@ def _describe(
     dtype = np.result_type(*(np.dtype(dataset.dtypes[band - 1]) for band in bands))
     if dtype.kind not in "iuf":
         raise InputError(f"{shown(source.path)}: pixels are {dtype}, not real numbers; convert them first")
+    if dataset.width * dataset.height > MOST_PIXELS:
+        raise InputError(
+            f"{shown(source.path)}: says it has {dataset.height} x {dataset.width} pixels; cut it up first"
+        )
     validity = choose_validity(dataset, bands, dtype, nodata)
     transform, crs, notes = _georeference(dataset, located)
     grid = Grid((dataset.height, dataset.width), transform)
@@ -132,7 +142,7 @@ def _describe(
         block_shape=dataset.block_shapes[bands[0] - 1],
         stamps=stamps,
         page=source.page,
-        notes=(*notes, *_remarks(dataset)),
+        notes=(*notes, *_remarks(dataset), *_swelling(dataset, stamps)),
         query=query_digest(source.path) if source.remote else "",
     )
 
@@ -192,6 +202,14 @@ def _remarks(dataset: Any) -> list[str]:
     if dataset.subdatasets:
         notes.append(f"holds {len(dataset.subdatasets)} images; choose with --subdataset")
     return notes
+
+
+def _swelling(dataset: Any, stamps: tuple[Stamp, ...]) -> Iterator[str]:
+    """A remark on a file that decodes to far more than any compression is known for."""
+    decoded = sum(dataset.width * dataset.height * np.dtype(dtype).itemsize for dtype in dataset.dtypes)
+    size = sum(stamp.size for stamp in stamps)
+    if size and decoded > SWELLING * size:
+        yield f"decodes to {decoded / 1e9:.1f} GB from {size / 1e6:.1f} MB: is empty for the most part, or made to harm"
 
 
 class Pixels(NamedTuple):

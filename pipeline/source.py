@@ -7,6 +7,7 @@ requests. So the content is looked at here, and GDAL is told the one driver to t
 import os
 import threading
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
 from pipeline.addresses import REMOTE, check_host, public, redacted
 from pipeline.errors import InputError
-from pipeline.tiff import check_complete
+from pipeline.tiff import check_complete, largest_block, pages
 from pipeline.vrt import vetted
 
 CACHE_BYTES = 128 * 2**20
@@ -152,16 +153,15 @@ def check_files(source: Source, max_block_bytes: int) -> tuple[Path, ...]:
     if source.remote:
         return ()
     path = Path(source.path)
+    beside = tuple(_beside(path, max_block_bytes))
     if source.driver == "GTiff":
         check_complete(path, source.page)
-        mask = path.with_name(f"{path.name}.msk")  # which decides what is nodata
-        if mask.exists() and sniff(mask) == "GTiff":
-            check_complete(mask)
-            return path, mask
+        check_block(str(path), largest_block(path, source.page), max_block_bytes)
+        return path, *beside
     if source.driver == "PNG":
         _check_png(path)
     if source.driver != "VRT":
-        return (path,)
+        return path, *beside
     _, files = vetted(path)
     for file in files:
         driver = sniff(_file(str(file)))
@@ -170,8 +170,24 @@ def check_files(source: Source, max_block_bytes: int) -> tuple[Path, ...]:
         if driver == "PNG":
             _check_png(file)
         if driver == "GTiff":
-            check_block(str(file), check_complete(file).block_bytes, max_block_bytes)
+            check_complete(file)
+            check_block(str(file), largest_block(file), max_block_bytes)
+        files += tuple(_beside(file, max_block_bytes))
     return (path, *files)
+
+
+def _beside(path: Path, max_block_bytes: int) -> Iterator[Path]:
+    """Mask and overviews beside a raster, which GDAL opens with any driver; yields what decides what is nodata."""
+    for suffix in (".msk", ".ovr", ".MSK", ".OVR"):
+        file = path.with_name(f"{path.name}{suffix}")
+        if not file.exists():
+            continue
+        if sniff(_file(str(file))) != "GTiff":
+            raise InputError(f"{shown(str(file))}: would be read as mask or overviews and is no TIFF; take it away")
+        for page in range(len(pages(file))):
+            check_block(str(file), check_complete(file, page).block_bytes, max_block_bytes)
+        if suffix.lower() == ".msk":
+            yield file
 
 
 def _check_png(path: Path) -> None:
@@ -205,6 +221,7 @@ def open_source(source: Source) -> tuple[Any, bool]:
 
     Raises:
         RasterioError: GDAL cannot open it.
+        InputError: Its own metadata name another file.
     """
     name: str | Path = source.path if source.remote else Path(source.path)
     if source.driver == "VRT":
@@ -218,6 +235,9 @@ def open_source(source: Source) -> tuple[Any, bool]:
     kept = [warning for warning in seen if not issubclass(warning.category, NotGeoreferencedWarning)]
     for warning in kept:
         warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    if "OVERVIEW_FILE" in dataset.tags(ns="OVERVIEWS"):  # any raster of the machine, shown as if it were this one
+        dataset.close()
+        raise InputError(f"{shown(source.path)}: names another file as its overviews; copy it with gdal_translate")
     return dataset, len(kept) == len(seen)
 
 
