@@ -14,6 +14,7 @@ from workflows.cli.main import Failure, explain, tell
 from workflows.cli.options import OF_RUN, config_of, shared
 from workflows.cli.plan import facts, words
 from workflows.cli.progress import MEGA, Console, Meter
+from workflows.cli.trust import warn_of_scheduler
 
 if TYPE_CHECKING:
     from pipeline.config import RunConfig
@@ -43,6 +44,7 @@ def run(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> int:
         raise click.UsageError("--out is missing: give a .zarr for one input, a folder for several")
     config = config_of(options)
     todo = jobs(inputs, options["input_list"], options["out"])
+    warn_of_scheduler(config, ctx.obj)
     if len(todo) > 1:
         return _several(todo, config, ctx.obj, options["as_json"])
     _show(segment(todo[0], config, ctx.obj), ctx.obj, options["as_json"])

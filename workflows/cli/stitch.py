@@ -10,6 +10,7 @@ import click
 from workflows.cli.options import OF_CLUSTER, OF_STITCH, OF_WORK, shared
 from workflows.cli.progress import Meter
 from workflows.cli.run import summary
+from workflows.cli.trust import warn_of_scheduler
 
 EXAMPLE = "\b\nExample:\n  eomt-batch stitch masks.zarr --out strict.zarr --score-threshold 0.5"
 
@@ -34,6 +35,7 @@ def stitch(ctx: click.Context, /, mosaic: Path, new: Path | None, as_json: bool,
     spec = existing(mosaic).spec()
     cluster = {name: options[name] for name in OF_CLUSTER}
     config = RunConfig(model=spec.model.location, **{**spec.facts("layout"), **changes}, **cluster)
+    warn_of_scheduler(config, ctx.obj)
     with Meter(ctx.obj) as meter:
         report = stitch_raster(mosaic, new, config, meter, **changes)
     if as_json:
