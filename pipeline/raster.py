@@ -1,7 +1,7 @@
 """From a path to a `RasterSpec`, and from a spec to pixels. Here alone rows and columns become GDAL's words."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -16,6 +16,7 @@ from pipeline.addresses import query_digest
 from pipeline.bands import Band, choose_bands
 from pipeline.errors import BlockError, InputError, RunError
 from pipeline.raster_spec import Affine6, Grid, RasterSpec, Stamp
+from pipeline.remarks import remarks
 from pipeline.source import (
     CACHE_BYTES,
     GDAL_ERRORS,
@@ -39,12 +40,6 @@ MOST_PIXELS = 2**42
 
 WHOLE_IMAGE = {"WEBP", "GIF"}
 """Formats that are decoded whole, whatever block GDAL reports."""
-
-SWELLING = 2000
-"""Deflate shrinks zeros to a thousandth."""
-
-WIDE_STRIP = 4096
-"""Strips of more columns than this are worth a remark: each read decodes far more than it takes."""
 
 
 def open_raster(
@@ -142,7 +137,7 @@ def _describe(
         block_shape=dataset.block_shapes[bands[0] - 1],
         stamps=stamps,
         page=source.page,
-        notes=(*notes, *_remarks(dataset), *_swelling(dataset, stamps)),
+        notes=(*notes, *remarks(dataset, sum(stamp.size for stamp in stamps))),
         query=query_digest(source.path) if source.remote else "",
     )
 
@@ -192,24 +187,6 @@ def _wkt(crs: Any) -> str | None:
         return str(crs.to_wkt(version="WKT2_2019"))
     except CRSError:  # a local CRS that WKT2 has no words for
         return str(crs.to_wkt())
-
-
-def _remarks(dataset: Any) -> list[str]:
-    rows, cols = dataset.block_shapes[0]
-    notes = []
-    if cols >= dataset.width > WIDE_STRIP and rows < dataset.height:
-        notes.append("is laid out in strips, which read about 3 times slower: gdal_translate -co TILED=YES")
-    if dataset.subdatasets:
-        notes.append(f"holds {len(dataset.subdatasets)} images; choose with --subdataset")
-    return notes
-
-
-def _swelling(dataset: Any, stamps: tuple[Stamp, ...]) -> Iterator[str]:
-    """A remark on a file that decodes to far more than any compression is known for."""
-    decoded = sum(dataset.width * dataset.height * np.dtype(dtype).itemsize for dtype in dataset.dtypes)
-    size = sum(stamp.size for stamp in stamps)
-    if size and decoded > SWELLING * size:
-        yield f"decodes to {decoded / 1e9:.1f} GB from {size / 1e6:.1f} MB: is empty for the most part, or made to harm"
 
 
 class Pixels(NamedTuple):
