@@ -131,8 +131,8 @@ def test_many_signed_rasters_are_called_by_what_is_public(signed: Callable[..., 
     assert (place.made / "scene.zarr").is_dir()
 
 
-def test_another_query_is_another_raster_and_another_signature_is_not(signed: Callable[..., Place]) -> None:
-    """Told by a hash of the query, which is all that is kept of it."""
+def test_a_run_spec_keeps_the_public_address_and_a_hash(signed: Callable[..., Place]) -> None:
+    """The hash is of what the query asks for, so that another query is another raster."""
     place = signed()
     assert called(*place.words("run", "--allow-remote"))[0] == 0
     spec = json.loads((place.made / "o.run" / "run.json").read_text())["raster"]
