@@ -125,6 +125,7 @@ class RunConfig:
         keep_store: Keep the per-tile records when finished.
         subdataset: The image of a TIFF with several, from 1.
         allow_vrt: Accept inputs that name other files.
+        allow_remote: Accept inputs on other hosts.
         max_block_bytes: Refuse rasters with larger decoded blocks.
     """
 
@@ -165,6 +166,7 @@ class RunConfig:
     keep_store: bool = True
     subdataset: int | None = None
     allow_vrt: bool = False
+    allow_remote: bool = False
     max_block_bytes: int = 256 * 2**20
 
     def __post_init__(self) -> None:

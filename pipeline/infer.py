@@ -144,7 +144,10 @@ class InferWorker:
 
     def _loads(self, block: TileBlock, clock: Clock) -> Iterator[Loaded]:
         """The block's super-windows in order, read ahead by as many as there are readers."""
-        with Reader(self.spec.raster) as reader, ThreadPoolExecutor(self.engine.readers, "reader") as pool:
+        with (
+            Reader(self.spec.raster.at(self.engine.address)) as reader,
+            ThreadPoolExecutor(self.engine.readers, "reader") as pool,
+        ):
             pending: deque[Future[Loaded]] = deque()
             for read in block.reads:
                 pending.append(pool.submit(self._load, reader, read, clock))

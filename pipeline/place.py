@@ -17,7 +17,13 @@ from pipeline.preprocess import Scaling
 from pipeline.pyramid import choose_levels
 from pipeline.spec import RunSpec
 
-NAMES = {"stamps": "input file", "model": "model sha256", "file": "raster size and place", "grid": "raster grid"}
+NAMES = {
+    "stamps": "input file",
+    "query": "hash of the input's query",
+    "model": "model sha256",
+    "file": "raster size and place",
+    "grid": "raster grid",
+}
 """Facts that go by another name than the option's."""
 
 

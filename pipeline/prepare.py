@@ -48,6 +48,7 @@ def prepare(source: str, output: Path, config: RunConfig) -> RunSpec:
         nodata=config.nodata,
         subdataset=config.subdataset,
         allow_vrt=config.allow_vrt,
+        allow_remote=config.allow_remote,
         max_block_bytes=config.max_block_bytes,
     )
     tile_size = config.tile_size or info.architecture.image_size

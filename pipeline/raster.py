@@ -12,9 +12,11 @@ from rasterio.errors import CRSError
 from rasterio.transform import from_gcps
 from rasterio.windows import Window as GdalWindow
 
+from pipeline.addresses import query_digest
 from pipeline.bands import Band, choose_bands
 from pipeline.errors import InputError, RunError, TransientError
 from pipeline.raster_spec import Affine6, Grid, RasterSpec, Stamp
+from pipeline.remarks import remarks
 from pipeline.source import (
     CACHE_BYTES,
     GDAL_ERRORS,
@@ -33,11 +35,11 @@ from pipeline.validity import choose_validity, is_nodata
 __all__ = ["CACHE_BYTES", "MAX_BLOCK_BYTES", "Grid", "Pixels", "RasterSpec", "Reader", "open_raster"]
 
 MAX_BLOCK_BYTES = 256 * 2**20
+MOST_PIXELS = 2**42
+"""A header may say anything, and lists of tiles and blocks grow with it; this is the ground of the Earth at 6 m."""
+
 WHOLE_IMAGE = {"WEBP", "GIF"}
 """Formats that are decoded whole, whatever block GDAL reports."""
-
-WIDE_STRIP = 4096
-"""Strips of more columns than this are worth a remark: each read decodes far more than it takes."""
 
 
 def open_raster(
@@ -112,6 +114,10 @@ def _describe(
     dtype = np.result_type(*(np.dtype(dataset.dtypes[band - 1]) for band in bands))
     if dtype.kind not in "iuf":
         raise InputError(f"{shown(source.path)}: pixels are {dtype}, not real numbers; convert them first")
+    if dataset.width * dataset.height > MOST_PIXELS:
+        raise InputError(
+            f"{shown(source.path)}: says it has {dataset.height} x {dataset.width} pixels; cut it up first"
+        )
     validity = choose_validity(dataset, bands, dtype, nodata)
     transform, crs, notes = _georeference(dataset, located)
     grid = Grid((dataset.height, dataset.width), transform)
@@ -131,7 +137,8 @@ def _describe(
         block_shape=dataset.block_shapes[bands[0] - 1],
         stamps=stamps,
         page=source.page,
-        notes=(*notes, *_remarks(dataset)),
+        notes=(*notes, *remarks(dataset, sum(stamp.size for stamp in stamps))),
+        query=query_digest(source.path) if source.remote else "",
     )
 
 
@@ -180,16 +187,6 @@ def _wkt(crs: Any) -> str | None:
         return str(crs.to_wkt(version="WKT2_2019"))
     except CRSError:  # a local CRS that WKT2 has no words for
         return str(crs.to_wkt())
-
-
-def _remarks(dataset: Any) -> list[str]:
-    rows, cols = dataset.block_shapes[0]
-    notes = []
-    if cols >= dataset.width > WIDE_STRIP and rows < dataset.height:
-        notes.append("is laid out in strips, which read about 3 times slower: gdal_translate -co TILED=YES")
-    if dataset.subdatasets:
-        notes.append(f"holds {len(dataset.subdatasets)} images; choose with --subdataset")
-    return notes
 
 
 class Pixels(NamedTuple):

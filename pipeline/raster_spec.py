@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from pipeline.source import Source, shown
+from pipeline.addresses import public
+from pipeline.source import Source
 from pipeline.tiling import Window, ceil_to
 
 SNAP_SIDE = 1024
@@ -61,7 +62,7 @@ class RasterSpec:
     """An input raster with the choices made about it: everything that a worker needs to read it.
 
     Args:
-        path: An absolute path, or a URL.
+        path: An absolute path, or a URL; what is secret in it is in memory alone, see `to_json`.
         driver: GDAL's name of the format, the only one that the file is opened with.
         file: The grid of the file.
         grid: The grid that tiles count in; the file's.
@@ -77,6 +78,7 @@ class RasterSpec:
         stamps: The file and, for a VRT, its sources; none for a URL.
         page: The directory of a TIFF with several images, 0 for the first.
         notes: What the user should be told about this file.
+        query: Tells what one URL asks for from what another does; see `query_digest`.
     """
 
     path: str
@@ -95,6 +97,7 @@ class RasterSpec:
     stamps: tuple[Stamp, ...] = ()
     page: int = 0
     notes: tuple[str, ...] = ()
+    query: str = ""
 
     def __post_init__(self) -> None:
         # One NaN for all specs: it equals nothing, but a tuple that holds the same object equals itself.
@@ -107,16 +110,26 @@ class RasterSpec:
         return Source(self.path, self.driver, remote=not self.stamps, page=self.page)
 
     @property
+    def address(self) -> str | None:
+        """Where it is on another host, as it was given; None for a file."""
+        return None if self.stamps else self.path
+
+    def at(self, address: str | None) -> Self:
+        """The raster at its full address, which a spec that was written down no longer has."""
+        return self if address is None else dataclasses.replace(self, path=address)
+
+    @property
     def size(self) -> int:
         """Bytes of the file, 0 for a URL."""
         return self.stamps[0].size if self.stamps else 0
 
     def to_json(self) -> dict[str, Any]:
-        """The spec in JSON's types. JSON has no NaN, so nodata is text."""
+        """The spec in JSON's types, without a URL's user, password and query. JSON has no NaN, so nodata is text."""
         data = dataclasses.asdict(self)
         nodata = None if self.nodata is None else repr(self.nodata)
         lists = {name: list(data[name]) for name in ("bands", "block_shape", "notes")}
-        return data | lists | {"nodata": nodata, "stamps": [list(stamp) for stamp in self.stamps]}
+        path = self.path if self.stamps else public(self.path)
+        return data | lists | {"path": path, "nodata": nodata, "stamps": [list(stamp) for stamp in self.stamps]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -139,7 +152,7 @@ class RasterSpec:
         """What a result depends on, in JSON's types; where the file lies and how it is laid out is not in it."""
         data = self.to_json()
         stamps = [[Path(stamp.path).name, stamp.size, stamp.mtime_ns] for stamp in self.stamps]
-        address = {} if self.stamps else {"path": shown(self.path)}
+        address = {} if self.stamps else {"path": data["path"], "query": self.query}
         kept = ("file", "grid", "crs", "dtype", "bands", "nodata", "mask", "alpha", "page")
         return {name: data[name] for name in kept} | {"stamps": stamps} | address
 

@@ -156,7 +156,8 @@ class Run:
                 self._downsample(cluster)
 
     def _infer(self, cluster: Cluster, config: RunConfig) -> None:
-        engine = Engine(device_of_worker(config), config.batch_size, config.readers, cluster.threads)
+        address = self.spec.raster.address
+        engine = Engine(device_of_worker(config), config.batch_size, config.readers, cluster.threads, address)
         if self.tasks.left("infer"):
             self._create_store()
             on_failure = worker.skip_block if config.on_error == "skip" else None

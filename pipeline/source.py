@@ -4,12 +4,10 @@ GDAL goes by content, not by name: a text file called x.tif may be a VRT that re
 requests. So the content is looked at here, and GDAL is told the one driver to take.
 """
 
-import ipaddress
 import os
-import re
-import socket
 import threading
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,9 @@ import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
+from pipeline.addresses import REMOTE, check_host, public, redacted
 from pipeline.errors import InputError
-from pipeline.tiff import check_complete
+from pipeline.tiff import check_complete, largest_block, pages
 from pipeline.vrt import vetted
 
 CACHE_BYTES = 128 * 2**20
@@ -41,11 +40,11 @@ NO_REQUESTS = {
 REMOTE_OPTIONS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # each sidecar looked for would be a request
     "GDAL_HTTP_TIMEOUT": "60",  # the default is to wait for ever
+    "GDAL_HTTP_CONNECTTIMEOUT": "20",  # a host that is not there
     "GDAL_HTTP_MAX_RETRY": "3",  # object stores say 503 now and then
+    "GDAL_HTTP_RETRY_DELAY": "1",  # seconds, doubled each time; the default is to wait for minutes
 }
 
-REMOTE = re.compile(r"(https?|s3|gs|az|/vsi(curl|s3|gs|az))(://|/)")
-METADATA_HOSTS = {"metadata.google.internal", "instance-data", "fd00:ec2::254", "100.100.100.200"}
 HEAD_BYTES = 4096
 MAGIC = {
     b"II*\0": "GTiff",
@@ -83,8 +82,7 @@ class Source:
 
 def shown(path: str) -> str:
     """The path for a message: one short line without a URL's user, password and query, which may be secrets."""
-    line = path.strip().splitlines()[0][:200] if path.strip() else repr(path)
-    return re.sub(r"//[^/@]*@", "//", line).partition("?")[0] if REMOTE.match(line) else line
+    return public(path.strip().splitlines()[0])[:200] if path.strip() else repr(path)
 
 
 def find_source(path: str | Path, *, allow_vrt: bool = False, allow_remote: bool = False) -> Source:
@@ -138,24 +136,12 @@ def _remote(name: str, allowed: bool) -> Source:
     if not REMOTE.match(name):
         raise InputError(f"{shown(name)}: only files and http, https, s3, gs and az addresses are read; unpack it")
     if not allowed:
-        raise InputError(f"{shown(name)}: is on another host; download it and give the file")
-    found = re.search(r"https?://(?:[^/@]*@)?(\[[^]]*\]|[^/:?#]*)", name)
-    host = found.group(1).strip("[]").lower() if found else ""
-    if host in METADATA_HOSTS or _link_local(host):
-        raise InputError(f"{shown(name)}: is an address of this machine's cloud, not of data; give another")
+        raise InputError(
+            f"{shown(name)}: is on another host; download it and give the file, or allow it: run --allow-remote"
+        )
+    check_host(name)
     driver = "JP2OpenJPEG" if name.partition("?")[0].lower().endswith((".jp2", ".j2k")) else "GTiff"
     return Source(name, driver, remote=True)
-
-
-def _link_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_link_local
-    except ValueError:
-        pass
-    try:  # curl takes 0xa9fea9fe and 2852039166 for addresses, too
-        return ipaddress.ip_address(socket.inet_aton(host)).is_link_local
-    except OSError:
-        return False
 
 
 def check_files(source: Source, max_block_bytes: int) -> tuple[Path, ...]:
@@ -167,16 +153,15 @@ def check_files(source: Source, max_block_bytes: int) -> tuple[Path, ...]:
     if source.remote:
         return ()
     path = Path(source.path)
+    beside = tuple(_beside(path, max_block_bytes))
     if source.driver == "GTiff":
         check_complete(path, source.page)
-        mask = path.with_name(f"{path.name}.msk")  # which decides what is nodata
-        if mask.exists() and sniff(mask) == "GTiff":
-            check_complete(mask)
-            return path, mask
+        check_block(str(path), largest_block(path, source.page), max_block_bytes)
+        return path, *beside
     if source.driver == "PNG":
         _check_png(path)
     if source.driver != "VRT":
-        return (path,)
+        return path, *beside
     _, files = vetted(path)
     for file in files:
         driver = sniff(_file(str(file)))
@@ -185,8 +170,24 @@ def check_files(source: Source, max_block_bytes: int) -> tuple[Path, ...]:
         if driver == "PNG":
             _check_png(file)
         if driver == "GTiff":
-            check_block(str(file), check_complete(file).block_bytes, max_block_bytes)
+            check_complete(file)
+            check_block(str(file), largest_block(file), max_block_bytes)
+        files += tuple(_beside(file, max_block_bytes))
     return (path, *files)
+
+
+def _beside(path: Path, max_block_bytes: int) -> Iterator[Path]:
+    """Mask and overviews beside a raster, which GDAL opens with any driver; yields what decides what is nodata."""
+    for suffix in (".msk", ".ovr", ".MSK", ".OVR"):
+        file = path.with_name(f"{path.name}{suffix}")
+        if not file.exists():
+            continue
+        if sniff(_file(str(file))) != "GTiff":
+            raise InputError(f"{shown(str(file))}: would be read as mask or overviews and is no TIFF; take it away")
+        for page in range(len(pages(file))):
+            check_block(str(file), check_complete(file, page).block_bytes, max_block_bytes)
+        if suffix.lower() == ".msk":
+            yield file
 
 
 def _check_png(path: Path) -> None:
@@ -220,6 +221,7 @@ def open_source(source: Source) -> tuple[Any, bool]:
 
     Raises:
         RasterioError: GDAL cannot open it.
+        InputError: Its own metadata name another file.
     """
     name: str | Path = source.path if source.remote else Path(source.path)
     if source.driver == "VRT":
@@ -233,6 +235,9 @@ def open_source(source: Source) -> tuple[Any, bool]:
     kept = [warning for warning in seen if not issubclass(warning.category, NotGeoreferencedWarning)]
     for warning in kept:
         warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    if "OVERVIEW_FILE" in dataset.tags(ns="OVERVIEWS"):  # any raster of the machine, shown as if it were this one
+        dataset.close()
+        raise InputError(f"{shown(source.path)}: names another file as its overviews; copy it with gdal_translate")
     return dataset, len(kept) == len(seen)
 
 
@@ -241,7 +246,7 @@ def cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     text = str(getattr(error, "errmsg", "") or error)
-    return " ".join(text.split())[:300]
+    return redacted(" ".join(text.split()))[:300]
 
 
 __all__ = [

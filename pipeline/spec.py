@@ -7,17 +7,17 @@ is cut and stored. A change of the first means that inference must run again; a 
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
+from pipeline.addresses import public
 from pipeline.aoi import Aoi
 from pipeline.chunks import Layout as MosaicLayout
 from pipeline.codes import Codes, codes
 from pipeline.preprocess import Scaling
 from pipeline.raster import RasterSpec
-from pipeline.source import shown
 from pipeline.stitch.queries import Rules
 from pipeline.store import Kind, Layout
 from pipeline.tiling import OutputBlock, TilePlan, output_block, output_blocks
@@ -232,7 +232,7 @@ class RunSpec:
         facts = {stage: self.facts(stage) for stage in get_args(Stage)}
         model = {"name": self.model.name, "sha256": self.model.sha256}
         return {
-            "input": Path(shown(self.raster.path)).name,
+            "input": Path(public(self.raster.path)).name,
             "model": model,
             "options": facts,
             "versions": self.versions,
@@ -265,12 +265,21 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class Engine:
-    """How a worker works: nothing here changes a result by more than rounding, so none of it is in a fingerprint."""
+    """How a worker works: nothing here changes a result by more than rounding, so none of it is in a fingerprint.
+
+    Attributes:
+        device: As the user says it.
+        batch_size: Tiles per forward; None: by the device.
+        readers: Threads that read.
+        threads: Threads that compute.
+        address: Of a raster on another host; it may be signed, so it is in no file, and in no log of a task.
+    """
 
     device: str = "auto"
     batch_size: int | None = None
     readers: int = 2
     threads: int = 1
+    address: str | None = field(default=None, repr=False)
 
 
 def _hash(facts: Any) -> str:

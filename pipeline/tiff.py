@@ -21,7 +21,7 @@ MOST_PAGES = 10_000
 SUBFILE, WIDTH, HEIGHT, BITS, SAMPLES, ROWS_PER_STRIP, PLANAR = 254, 256, 257, 258, 277, 278, 284
 TILE_WIDTH, TILE_HEIGHT = 322, 323
 OFFSETS, COUNTS = (324, 273), (325, 279)  # tiles first, then strips
-MASK = 4
+REDUCED, MASK = 1, 4
 UINTS = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
 """The codes of the field types that hold whole numbers."""
 
@@ -127,6 +127,15 @@ def check_complete(path: Path, page: int = 0) -> Page:
         if other.is_mask and other.shape == wanted.shape:
             _check_blocks(path, other, size)
     return wanted
+
+
+def largest_block(path: Path, page: int = 0) -> int:
+    """Bytes of the largest decoded block of a page, of the masks, or of the overviews, which a picture is made from."""
+    return max(
+        other.block_bytes
+        for number, other in enumerate(pages(path))
+        if number == page or other.number(SUBFILE, 0) & (REDUCED | MASK)
+    )
 
 
 def _check_blocks(path: Path, page: Page, size: int) -> None:

@@ -1,4 +1,4 @@
-"""Polygons from files: GeoJSON without more packages, everything else that GDAL reads with the extra `vectors`."""
+"""Polygons from files: GeoJSON without more packages, GeoPackage, FlatGeobuf and Shapefile with the extra `vectors`."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -14,6 +14,9 @@ GEOJSON_CRS = "OGC:CRS84"
 """Of every GeoJSON file (RFC 7946, 4), unless an older one names another."""
 
 AREAS = {"Polygon", "MultiPolygon"}
+
+MAGIC = (b"SQLite format 3\0", b"fgb", b"\0\0\x27\x0a")
+"""What a GeoPackage, a FlatGeobuf and a Shapefile begin with."""
 
 EXTRA = "pip install 'eomt-batch[vectors]'"
 
@@ -112,7 +115,14 @@ def _areas(shape: Geometry) -> Iterator[Geometry]:
 
 
 def _read_other(path: Path, option: str, field: str | None) -> Features:
-    """Any vector file that GDAL reads."""
+    """GeoPackages, FlatGeobufs and Shapefiles: GDAL goes by content, and would ask hosts that other formats name."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise InputError(f"{option}: cannot be read ({error.strerror}); check its permissions") from error
+    if not head.startswith(MAGIC):
+        raise InputError(f"{option}: is no GeoJSON, GeoPackage, FlatGeobuf or Shapefile; convert it with ogr2ogr")
     try:
         from pyogrio import read_info
         from pyogrio.raw import read

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from eomt_core.errors import ModelError
+from pipeline.addresses import redacted
 from pipeline.cluster.pulse import Pulse
 from pipeline.errors import DISK_FULL, BlockError, EomtBatchError, RetryLater, RunError, TransientError
 from pipeline.infer import InferWorker
@@ -149,13 +150,13 @@ def _named(block: str, task: Callable[[], BlockRecord]) -> BlockRecord:
 
 def _failure(block: str, error: Exception) -> EomtBatchError:
     """The error in our words; its traceback goes along as a note."""
-    text = " ".join(str(error).split())
+    text = redacted(" ".join(str(error).split()))
     failure: EomtBatchError
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         failure = RetryLater(f"{block}: the disk is full ({text}); make room and run the same command again")
     else:
         failure = _kind(error)(f"{block}: {text}" if _is_ours(error) else f"{block}: {type(error).__name__}: {text}")
-    failure.add_note("".join(traceback.format_exception(error)))
+    failure.add_note(redacted("".join(traceback.format_exception(error))))
     return failure
 
 

@@ -37,8 +37,10 @@ class Backdrop:
         """The input of a run, as the model saw it.
 
         Raises:
-            InputError: It is gone, or another file than it was.
+            InputError: It is gone, another file than it was, or on another host, which nobody has asked to be asked.
         """
+        if spec.raster.address:
+            raise InputError(f"{Path(spec.raster.path).name}: is on another host; give a copy of it with --image")
         for stamp in spec.raster.stamps:
             name = Path(stamp.path).name
             try:

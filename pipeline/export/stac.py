@@ -107,7 +107,10 @@ def _finished(mosaic: Mosaic) -> datetime:
 def _source(mosaic: Mosaic, path: Path) -> str:
     """Where the raster is; where the run folder is gone, its name."""
     journal = Journal.of(mosaic.path.resolve())
-    return _relative(Path(journal.spec().raster.path), path) if journal.exists else str(mosaic.provenance["input"])
+    if not journal.exists:
+        return str(mosaic.provenance["input"])
+    raster = journal.spec().raster
+    return raster.address or _relative(Path(raster.path), path)
 
 
 def _relative(target: Path, path: Path) -> str:

@@ -138,3 +138,13 @@ def test_an_area_needs_a_raster_that_says_where_it_lies(make_raster):
     spec = open_raster(make_raster("plain.tif", (3, 50, 50)))
     with pytest.raises(InputError, match="does not say where"):
         choose_aoi(None, "0,0,1,1", spec)
+
+
+def test_an_area_that_names_another_host_is_refused(make_raster, tmp_path):
+    """GDAL goes by content: a layer of other files may be called .gpkg."""
+    path = tmp_path / "area.gpkg"
+    source = "<SrcDataSource>/vsicurl/http://127.0.0.1:9/a.json</SrcDataSource>"
+    path.write_text(f'<OGRVRTDataSource><OGRVRTLayer name="a">{source}</OGRVRTLayer></OGRVRTDataSource>')
+    raster = open_raster(make_raster("a.tif", (3, 20, 20), "EPSG:32633", (1, 0, 3e5, 0, -1, 2e6)))
+    with pytest.raises(InputError, match="is no GeoJSON, GeoPackage, FlatGeobuf or Shapefile"):
+        choose_aoi(str(path), None, raster)

@@ -1,16 +1,18 @@
 """What a raster may make GDAL open: nothing but what was named, unless that is allowed."""
 
 import shutil
-import subprocess
-import sys
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+from web import serving
 
 from pipeline.errors import InputError
 from pipeline.raster import Reader, open_raster
 
+PLACE = {"crs": "EPSG:32633", "transform": (1, 0, 3e5, 0, -1, 2e6)}
 TILED = {"tiled": True, "blockxsize": 64, "blockysize": 64}
 
 
@@ -160,57 +162,77 @@ def test_secrets_of_an_address_are_not_shown():
     assert "secret" not in text
 
 
-SERVER = """
-import http.server, os, sys
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_HEAD(self, body=False):
-        content = open("." + self.path, "rb").read() if os.path.exists("." + self.path) else b""
-        start, _, stop = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
-        part = content[int(start) : int(stop or len(content)) + 1]
-        self.send_response(206 if "Range" in self.headers else 200 if content else 404)
-        self.send_header("Content-Range", f"bytes {start}-{int(start) + len(part) - 1}/{len(content)}")
-        self.send_header("Content-Length", str(len(part)))
-        self.end_headers()
-        self.wfile.write(part * body)
-    def do_GET(self):
-        self.do_HEAD(body=True)
-    def log_message(self, *args):
-        print(self.path, file=sys.stderr, flush=True)
-server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
-print(server.server_port, flush=True)
-server.serve_forever()
-"""
-
-
 @pytest.fixture
 def served(tmp_path):
-    """A web server on loopback over the test's folder, and the file with the paths that it was asked for.
-
-    A process of its own: GDAL's requests would wait for this one's threads.
-    """
-    log = tmp_path / "asked"
-    with log.open("w") as errors:
-        server = subprocess.Popen([sys.executable, "-c", SERVER], cwd=tmp_path, stdout=subprocess.PIPE, stderr=errors)
-    with server:
-        yield f"http://127.0.0.1:{int(server.stdout.readline())}", log
-        server.kill()
+    """A web server on loopback over the test's folder."""
+    with serving(tmp_path, tmp_path / "asked") as web:
+        yield web
 
 
 def test_a_raster_on_another_host_reads_like_a_file(make_raster, served):
     """With leave, and without asking for sidecars."""
     path = make_raster("a.tif", (3, 40, 50), "EPSG:32633")
-    address, log = served
-    spec = open_raster(f"{address}/a.tif", allow_remote=True)
+    spec = open_raster(f"{served.address}/a.tif", allow_remote=True)
     np.testing.assert_array_equal(read_all(spec).pixels, read_all(open_raster(path)).pixels)
-    assert set(log.read_text().split()) == {"/a.tif"}
+    assert set(served.asked) == {"/a.tif"}
 
 
 def test_no_request_is_made_without_leave(make_raster, served, tmp_path):
     """Not by a VRT in disguise, and not by a mask file beside a raster that is one."""
-    address, log = served
-    url = f"<SourceFilename>/vsicurl/{address}/a.tif</SourceFilename>"
+    url = f"<SourceFilename>/vsicurl/{served.address}/a.tif</SourceFilename>"
     assert refused(vrt(tmp_path, simple(url), "b.tif"), "is a VRT", needed=1)
     path = make_raster("a.tif", (1, 20, 20))
     shutil.copy(vrt(tmp_path, simple(url)), tmp_path / "a.tif.msk")
-    read_all(open_raster(path, needed=1))
-    assert log.read_text() == ""
+    assert refused(path, "would be read as mask", needed=1)
+    assert not served.asked
+
+
+def test_a_raster_names_no_other_file_as_its_overviews(make_raster):
+    """GDAL would show that one's pixels in each picture of this one: told in its own metadata or beside it."""
+    make_raster("secret.tif", np.full((3, 64, 64), 77, np.uint8))
+    path = make_raster("a.tif", (3, 256, 256), **PLACE)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.update_tags(ns="OVERVIEWS", OVERVIEW_FILE=str(path.with_name("secret.tif")))
+    assert refused(path, "names another file as its overviews")
+    other = make_raster("b.tif", (3, 256, 256))
+    item = f'<MDI key="OVERVIEW_FILE">{path.with_name("secret.tif")}</MDI>'
+    beside = f'<PAMDataset><Metadata domain="OVERVIEWS">{item}</Metadata></PAMDataset>'
+    other.with_name("b.tif.aux.xml").write_text(beside)
+    assert refused(other, "names another file as its overviews")
+
+
+@pytest.mark.parametrize("suffix", [".msk", ".ovr"])
+@pytest.mark.parametrize("driver", ["GTiff", "PNG"])
+def test_mask_and_overviews_beside_a_raster_are_tiffs(make_raster, suffix, driver):
+    """GDAL opens them with any driver: a VRT would make bytes of any file into validity."""
+    path = make_raster("a.img", (1, 20, 20), driver=driver)
+    shutil.copy(vrt(path.parent, RAW), path.with_name(f"a.img{suffix}"))
+    assert refused(path, f"a.img{suffix}: would be read as mask or overviews and is no TIFF", needed=1)
+
+
+@pytest.mark.parametrize("where", ["within", "beside"])
+def test_no_block_of_a_mask_or_an_overview_fills_the_memory(make_raster, where):
+    """Behind an image whose own blocks are small."""
+    path = make_raster("a.tif", (1, 256, 256), **PLACE, **TILED)
+    if where == "within":
+        with rasterio.Env(GDAL_TIFF_OVR_BLOCKSIZE="2048"), rasterio.open(path, "r+") as dataset:
+            dataset.build_overviews([2])
+    else:
+        huge = TILED | {"blockxsize": 2048, "blockysize": 2048}
+        make_raster("a.tif.msk", np.zeros((1, 64, 64), np.uint8), compress="deflate", **huge)
+    assert refused(path, f"decodes to {2048**2} bytes", needed=1, max_block_bytes=10**6)
+
+
+def test_a_header_that_claims_the_earth_is_refused(tmp_path):
+    """Lists of its tiles would fill the memory before any pixel is read; a BMP's header is all it takes."""
+    path = tmp_path / "a.tif"
+    fields = struct.pack("<IiiHHIIiiII", 40, 2**31 - 1, 2**31 - 1, 1, 24, 0, 0, 0, 0, 0, 0)
+    path.write_bytes(b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + fields)
+    refused(path, "says it has|cannot be opened")
+
+
+def test_a_file_that_decodes_to_far_more_than_it_is_gets_a_note(make_raster):
+    """It may be sparse, or made to harm."""
+    layout = TILED | {"blockxsize": 1024, "blockysize": 1024}
+    path = make_raster("a.tif", np.zeros((1, 8192, 8192), np.uint8), SPARSE_OK=True, **layout)
+    assert "decodes to 0.1 GB from 0.0 MB" in " ".join(open_raster(path, needed=1).notes)

@@ -7,6 +7,8 @@ from typing import IO
 
 import click
 
+from pipeline.addresses import public
+
 
 @dataclass(frozen=True)
 class Job:
@@ -19,6 +21,11 @@ class Job:
 
     source: str
     output: Path | None
+
+    @property
+    def name(self) -> str:
+        """The raster for those who read: an address without what is secret in it."""
+        return public(self.source)
 
 
 def jobs(inputs: tuple[str, ...], input_list: IO[str] | None, out: Path | None) -> list[Job]:
@@ -37,8 +44,13 @@ def jobs(inputs: tuple[str, ...], input_list: IO[str] | None, out: Path | None) 
         return [Job(sources[0], out)]
     if out.suffix == ".zarr":
         raise click.UsageError(f"--out {out}: {len(sources)} inputs need a folder; give a name without .zarr")
-    for stem, count in Counter(Path(source).stem for source in sources).items():
+    for stem, count in Counter(map(stem_of, sources)).items():
         if count > 1:
-            same = [source for source in sources if Path(source).stem == stem][:2]
+            same = [public(source) for source in sources if stem_of(source) == stem][:2]
             raise click.UsageError(f"{' and '.join(same)} would both become {out / stem}.zarr; run them apart")
-    return [Job(source, out / f"{Path(source).stem}.zarr") for source in sources]
+    return [Job(source, out / f"{stem_of(source)}.zarr") for source in sources]
+
+
+def stem_of(source: str) -> str:
+    """What a raster's mosaic is called."""
+    return Path(public(source)).stem

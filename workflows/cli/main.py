@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import click
 
+from pipeline.addresses import redacted
 from workflows.cli.progress import Console
 
 COMMANDS = (
@@ -87,7 +88,7 @@ def tell(console: Console, failure: Failure, error: BaseException) -> None:
         click.echo(error.format_message(), err=True)
         return
     if console.verbose and isinstance(error, Exception) and not isinstance(error, click.ClickException):
-        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+        click.echo(redacted("".join(traceback.format_exception(error))), err=True, nl=False)
     console.error(f"eomt-batch: error: {failure.text}", failure.code)
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -122,9 +123,11 @@ def _entry(name: str, path: Path) -> dict[str, Any] | None:
 
 def _copy(model: "ModelInfo", folder: Path) -> None:
     """Copy a model's files; the directory appears when it is whole."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for file in model.files:
-        shutil.copyfile(file, partial / file.name)
-    partial.rename(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # A new one beside it: no folder is deleted that is not known to be ours.
+    with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as made:
+        partial = Path(made) / "model"
+        partial.mkdir()
+        for file in model.files:
+            shutil.copyfile(file, partial / file.name)
+        partial.rename(folder)

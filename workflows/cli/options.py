@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import click
 
 from pipeline.config import DEVICES, RunConfig, parse_bytes, parse_overlap, parse_shard, parse_tile_size
-from pipeline.devices import choose_workers
 from pipeline.errors import UsageError
 from workflows.cli.progress import Console
 from workflows.cli.settings import use_config
@@ -211,6 +210,7 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "keep_store": (("--keep-store/--drop-store",), {"help": "Keep or drop the per-tile records when finished."}),
     "subdataset": (("--subdataset",), {"type": int, "help": "The image of a file with several, from 1."}),
     "allow_vrt": (("--allow-vrt",), {"is_flag": True, "help": "Accept inputs that name files below their folder."}),
+    "allow_remote": (("--allow-remote",), {"is_flag": True, "help": "Accept inputs on other hosts: http, https, s3."}),
     "max_block_bytes": (
         ("--max-block-bytes",),
         {"type": BYTES, "show_default": "256MiB", "help": "Refuse rasters with larger decoded blocks."},
@@ -271,6 +271,8 @@ def config_of(options: dict[str, Any]) -> RunConfig:
     """
     chosen = {name: value for name, value in options.items() if name in _DEFAULTS}
     if chosen.get("workers", 0) is None:
+        from pipeline.devices import choose_workers
+
         elsewhere = options.get("scheduler") or options.get("scheduler_file")
         chosen["workers"] = 0 if elsewhere else choose_workers(options.get("device", "cpu"))
     return RunConfig(**chosen)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.addresses import public
 from workflows.cli import settings
-from workflows.cli.jobs import Job, jobs
+from workflows.cli.jobs import Job, jobs, stem_of
 from workflows.cli.options import OF_RUN, config_of, shared
 from workflows.cli.progress import MEGA
 
@@ -41,7 +42,7 @@ def _show(job: Job, config: "RunConfig", as_json: bool) -> None:
     from pipeline import budget
     from pipeline.prepare import prepare
 
-    output = job.output or Path(f"{Path(job.source).stem}.zarr")
+    output = job.output or Path(f"{stem_of(job.source)}.zarr")
     spec = prepare(job.source, output, config)
     bill = budget.of_config(spec, config)
     if job.output:
@@ -69,7 +70,7 @@ def facts(spec: "RunSpec", config: "RunConfig") -> dict[str, Any]:
 
     tiles, raster, model = spec.plan, spec.raster, spec.model
     return {
-        "input": raster.path,
+        "input": public(raster.path),
         "output": spec.output,
         "shape": raster.grid.shape,
         "dtype": raster.dtype,

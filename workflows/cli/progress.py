@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import click
 
+from pipeline.addresses import redacted
+
 if TYPE_CHECKING:
     from pipeline.report import Progress
 
@@ -52,7 +54,8 @@ class Console:
 
     def _write(self, text: str, fields: dict[str, Any]) -> None:
         stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
-        click.echo(json.dumps({"ts": stamp, **fields, "message": text}) if self.log_json else text, err=True)
+        said = json.dumps({"ts": stamp, **fields, "message": text}) if self.log_json else text
+        click.echo(redacted(said), err=True)
 
     @contextmanager
     def hears_logs(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ from workflows.cli.main import Failure, explain, tell
 from workflows.cli.options import OF_RUN, config_of, shared
 from workflows.cli.plan import facts, words
 from workflows.cli.progress import MEGA, Console, Meter, some
+from workflows.cli.trust import warn_of_scheduler
 
 if TYPE_CHECKING:
     from pipeline.config import RunConfig
@@ -43,6 +44,7 @@ def run(ctx: click.Context, /, inputs: tuple[str, ...], **options: Any) -> int:
         raise click.UsageError("--out is missing: give a .zarr for one input, a folder for several")
     config = config_of(options)
     todo = jobs(inputs, options["input_list"], options["out"])
+    warn_of_scheduler(config, ctx.obj)
     if len(todo) > 1:
         return _several(todo, config, ctx.obj, options["as_json"])
     report = segment(todo[0], config, ctx.obj)
@@ -88,16 +90,16 @@ def _several(todo: list[Job], config: "RunConfig", console: Console, as_json: bo
     failed: dict[str, Failure] = {}
     code = 0
     for number, job in enumerate(todo, 1):
-        console.say(f"[{number}/{len(todo)}] {job.source}", "input", input=job.source, number=number, of=len(todo))
+        console.say(f"[{number}/{len(todo)}] {job.name}", "input", input=job.name, number=number, of=len(todo))
         report = _attempt(job, config, console)
         if isinstance(report, Failure):
-            failed[job.source] = report
+            failed[job.name] = report
         else:
             code = max(code, code_of(report))
             if not as_json:
                 show(report, console, as_json)
         if as_json:
-            click.echo(json.dumps({"input": job.source, **_outcome(report)}))
+            click.echo(json.dumps({"input": job.name, **_outcome(report)}))
     return _verdict(failed, len(todo), console) if failed else code
 
 

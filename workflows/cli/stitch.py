@@ -8,6 +8,7 @@ import click
 from workflows.cli.options import OF_CLUSTER, OF_STITCH, OF_WORK, shared
 from workflows.cli.progress import Meter
 from workflows.cli.run import code_of, show
+from workflows.cli.trust import warn_of_scheduler
 
 EXAMPLE = "\b\nExample:\n  eomt-batch stitch masks.zarr --out strict.zarr --score-threshold 0.5"
 
@@ -32,6 +33,7 @@ def stitch(ctx: click.Context, /, mosaic: Path, new: Path | None, as_json: bool,
     spec = existing(mosaic).spec()
     cluster = {name: options[name] for name in OF_CLUSTER if options[name] is not None}
     config = RunConfig(model=spec.model.location, **{**spec.facts("layout"), **changes}, **cluster)
+    warn_of_scheduler(config, ctx.obj)
     with Meter(ctx.obj) as meter:
         report = stitch_raster(mosaic, new, config, meter, **changes)
     show(report, ctx.obj, as_json)
