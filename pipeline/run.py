@@ -94,7 +94,7 @@ def stitch_raster(
             clear_mosaic(Path(spec.output))
         journal.begin(spec)
         run = Run(Tasks(spec, journal), on_progress or _silent)
-        return run.all(config or RunConfig(model=spec.model.location))
+        return run.all(config or RunConfig(model=spec.model.location), infer=False)
 
 
 def status(output: str | Path) -> Status:
@@ -124,11 +124,11 @@ class Run:
         self.seconds: dict[str, float] = {}
         self.fresh: dict[Step, list[BlockRecord]] = {step: [] for step in tasks.steps}
 
-    def all(self, config: RunConfig) -> Report:
-        """Infer what is missing, stitch what is missing, finish; nothing of it where all is done."""
+    def all(self, config: RunConfig, infer: bool = True) -> Report:
+        """Infer what is missing, if asked to, stitch what is missing, finish; nothing of it where all is done."""
         try:
             if not self.tasks.finished:
-                self._work(config)
+                self._work(config, infer)
                 self._finish()
             if not config.keep_store and not self.tasks.skipped:
                 self.journal.drop_store()
@@ -145,12 +145,13 @@ class Run:
         finally:
             worker.forget()
 
-    def _work(self, config: RunConfig) -> None:
+    def _work(self, config: RunConfig, infer: bool) -> None:
         self.journal.reopen()
         sweep(self.journal.folder)
         if any(map(self.tasks.left, self.tasks.steps)):
             with connect(config) as cluster, stopping(str(self.journal.folder)):
-                self._infer(cluster, config)
+                if infer:
+                    self._infer(cluster, config)
                 self._join(cluster)
                 self._render(cluster)
                 self._downsample(cluster)

@@ -15,7 +15,7 @@ from workflows.cli.options import OF_RUN
 from workflows.cli.plan import plan
 from workflows.cli.run import run
 
-NOT_BUILT = ("--resolution", "--on-error", "--mosaic", "--backend")
+NOT_BUILT = ("--resolution", "--mosaic", "--backend")
 
 
 def modules_after(*args: object) -> set[str]:
