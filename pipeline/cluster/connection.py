@@ -115,6 +115,10 @@ def _existing(config: RunConfig) -> Client:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except ValueError as error:
         raise UsageError(f"--scheduler {place}: is no address ({error}); give one as tcp://HOST:PORT") from error
+    except TypeError as error:  # what Dask raises for the lack of an ssl_context
+        raise UsageError(
+            f"--scheduler {place}: speaks TLS; name your keys in Dask's settings: docs/safety.md"
+        ) from error
     except OSError as error:
         raise RetryLater(f"--scheduler {place}: no scheduler answers there ({error}); start it first") from error
     try:

@@ -22,6 +22,7 @@ Examples:
   eomt-batch bench objects images/ labels/ --only validation.txt --model nuclei-tiny
   eomt-batch bench stitch --seeds 3 --overlap 25%
   eomt-batch bench resolve --segments 6000000
+  eomt-batch bench blocks --blocks 10000 --workers 2
   eomt-batch bench slide images/ labels/ --only validation.txt --overlap 25%
   eomt-batch bench edges images/ labels/ --only validation.txt
   eomt-batch bench export masks.zarr --side 32000"""
@@ -170,6 +171,19 @@ def resolve(segments: int, as_json: bool) -> None:
     counts = f"{row.segments} segments, {row.pairs} pairs, {row.exclusions} exclusions: {row.objects} objects"
     costs = f"read in {row.reading:.1f} s, resolved in {row.resolving:.1f} s   peak {row.peak / 1e9:.2f} GB"
     click.echo(json.dumps(asdict(row)) if as_json else f"{counts}   {costs}")
+
+
+@bench.command(epilog=EXAMPLE)
+@click.option("--blocks", type=click.IntRange(10), default=10_000, show_default=True, help="How many.")
+@shared("workers", "as_json")
+def blocks(blocks: int, workers: int | None, as_json: bool) -> None:
+    """Time and memory of handing out tile blocks, apart from the work in them."""
+    from pipeline.bench.scheduling import measure_scheduling
+
+    row = measure_scheduling(blocks, workers or 0)
+    costs = f"{row.microseconds:.0f} us a block, {row.cpu_microseconds:.0f} us of CPU in the driver"
+    memory = f"driver {row.memory / 1e6:.0f} MB after a tenth, {row.growth / 1e6:+.1f} MB at the end"
+    click.echo(json.dumps(asdict(row)) if as_json else f"{row.blocks} blocks   {costs}   {memory}")
 
 
 @bench.command(epilog=EXAMPLE)
