@@ -33,6 +33,12 @@ def test_the_layers_hold():
     assert status == 0, words
 
 
+@pytest.mark.parametrize("package", ["eomt_core", "pipeline", "workflows"])
+def test_nothing_goes_through_a_graph_of_overlapping_chunks(package):
+    """Dask's map_overlap costs a dozen tasks a chunk; tiles know their own margins."""
+    assert not [path for path in (ROOT / package).rglob("*.py") if "map_overlap" in path.read_text()]
+
+
 def test_a_house_without_furniture_passes(house):
     """What is broken below is broken by the one import."""
     assert lint(house)[0] == 0

@@ -29,8 +29,8 @@ CONTINUED = ("run", "stitch", "demo")
 AGAIN = {**dict.fromkeys(CONTINUED, "; the same command continues"), "finetune": "; with --resume it goes on"}
 """What to do after a stop, by command."""
 
-SIGNALLED = (130, 143)
-"""Exit codes of SIGINT and SIGTERM."""
+EARLY = (75, 130, 143)
+"""Exit codes of ends that may leave a task at work in a thread: one that hangs, or a signal."""
 
 
 class Terminated(BaseException):
@@ -205,7 +205,7 @@ def main() -> None:
     try:
         cli()
     except SystemExit as end:
-        if end.code in SIGNALLED and any(map(_is_busy, threading.enumerate())):
+        if end.code in EARLY and any(map(_is_busy, threading.enumerate())):
             # A batch may take minutes: Python would wait for its thread, or tear it out of C++ and abort.
             sys.stdout.flush()
             sys.stderr.flush()

@@ -1,34 +1,17 @@
 """Rasters that are damaged, or change while they are read: the block is named, and left out where that is asked for."""
 
-import os
 import shutil
 
 import numpy as np
 import pytest
-import rasterio
 import zarr
+from damaged_raster import damage, times
 
 from pipeline.errors import RunError, TransientError
 from pipeline.run import segment_raster, status, stitch_raster
 
 HOLE = (slice(144, 192), slice(192, 240))
 """Pixels that tile block 3-4 answers for; its tile is 64 pixels a side."""
-
-
-def damage(raster, row, col):
-    """Overwrite one 16 x 16 block of a TIFF, and leave its size and time as they were."""
-    with rasterio.open(raster) as dataset:
-        offset = int(dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=1))
-    stat = raster.stat()
-    with raster.open("r+b") as file:
-        file.seek(offset)
-        file.write(b"\xff" * 8)
-    times(raster, stat)
-
-
-def times(path, stat):
-    """Give a file the times that another had."""
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
 @pytest.fixture
