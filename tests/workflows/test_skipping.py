@@ -33,7 +33,7 @@ def test_a_run_that_may_skip_ends_with_3_and_says_what_is_missing(command, hurt,
     mosaic = tmp_path / "masks.zarr"
     result = command(*words(hurt, model, mosaic), "--on-error", "skip")
     assert result.exit_code == 3
-    assert "1 tile blocks failed and are nodata (" in result.stdout
+    assert "2 tile blocks failed and are nodata (1-2, 2-2); a rerun tries them" in result.stdout
     assert "cannot read" in result.stderr
     shown = command("status", mosaic).stdout
     assert "failed     " in shown
