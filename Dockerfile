@@ -18,12 +18,15 @@ RUN python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb")
         > requirements.txt \
     && pip install --no-cache-dir -r requirements.txt
 
-FROM dependencies AS wheel
-COPY LICENSE README.md ./
+# Not from the dependencies: a builder without overlays would copy them once more.
+FROM ${BASE} AS wheel
+WORKDIR /src
+RUN python3 -m venv /opt/build
+COPY pyproject.toml LICENSE README.md ./
 COPY eomt_core eomt_core
 COPY pipeline pipeline
 COPY workflows workflows
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir /dist .
+RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --wheel-dir /dist .
 
 FROM ${BASE}
 # tini passes SIGTERM on and reaps worker processes. GDAL in rasterio's wheels takes libexpat from the system.
