@@ -11,13 +11,14 @@ import yaml
 
 from workflows.cli.main import cli
 
-RECIPE = Path(__file__).parents[2] / "workflows" / "recipes" / "kubernetes"
+RECIPES = Path(__file__).parents[2] / "workflows" / "recipes"
+RECIPE = RECIPES / "kubernetes"
 HEALED_BY_A_RERUN = {75, 143}
 
 
 def documents() -> Iterator[Any]:
-    """All that the recipe makes."""
-    for path in sorted(RECIPE.glob("*.yaml")):
+    """All jobs that the recipes make; the last runs on a Dask cluster, which test_dask_operator.py looks at."""
+    for path in (*sorted(RECIPE.glob("*.yaml")), RECIPES / "dask-operator" / "driver.yaml"):
         for document in yaml.safe_load_all(path.read_text()):
             yield pytest.param(document, id=document["metadata"]["name"])
 
@@ -76,7 +77,7 @@ def test_it_is_nobody_and_may_do_nothing(document) -> None:
     [container] = pod(document)["containers"]
     user = pod(document)["securityContext"]
     assert user["runAsNonRoot"]
-    assert f"USER {user['runAsUser']}\n" in (RECIPE.parents[2] / "Dockerfile").read_text()
+    assert f"USER {user['runAsUser']}\n" in (RECIPES.parents[1] / "Dockerfile").read_text()
     context = container["securityContext"]
     assert context["readOnlyRootFilesystem"]
     assert not context["allowPrivilegeEscalation"]
@@ -87,9 +88,10 @@ def test_it_is_nobody_and_may_do_nothing(document) -> None:
 
 @ALL
 def test_only_inference_holds_a_gpu(document) -> None:
-    """Stitching needs none."""
+    """Stitching needs none, nor does a driver whose workers infer."""
     [container] = pod(document)["containers"]
-    assert (container["resources"]["limits"].get("nvidia.com/gpu") == 1) == (container["args"][0] == "run")
+    infers = container["args"][0] == "run" and "--scheduler" not in " ".join(container["args"])
+    assert (container["resources"]["limits"].get("nvidia.com/gpu") == 1) == infers
 
 
 def test_there_are_as_many_parts_as_jobs() -> None:
