@@ -10,7 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from eomt_core.encoders import Encoder, TimmViT, create_encoder, wrap
-from eomt_core.encoders.timm_vit import IMAGENET_MEAN
+from eomt_core.encoders.adapter import IMAGENET_MEAN
 from eomt_core.errors import ModelError, TileSizeError
 
 TINY: dict[str, Any] = {"embed_dim": 32, "depth": 2, "num_heads": 2}
