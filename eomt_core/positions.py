@@ -20,20 +20,20 @@ def resample_positions(table: Tensor, base_grid: Grid, grid: Grid) -> Tensor:
     """Resample a position table to another grid; the table itself is never changed.
 
     Args:
-        table: (1, P + h0*w0, D); P leading rows belong to prefix tokens and are kept as they are.
+        table: (1, P + h0*w0, D), or without the first axis; P leading rows belong to prefix tokens and are kept as they are.
         base_grid: h0, w0, the grid that the table was learned on.
         grid: h, w, the grid wanted.
 
     Returns:
-        (1, P + h*w, D) in the table's dtype.
+        (1, P + h*w, D), or without the first axis, in the table's dtype.
     """
     if grid == base_grid:
         return table
-    prefix = table.shape[1] - base_grid[0] * base_grid[1]
-    cells = table[:, prefix:].float().reshape(1, *base_grid, -1).permute(0, 3, 1, 2)
+    prefix = table.shape[-2] - base_grid[0] * base_grid[1]
+    cells = table[..., prefix:, :].float().reshape(1, *base_grid, -1).permute(0, 3, 1, 2)
     cells = F.interpolate(cells, size=grid, mode="bicubic", antialias=True, align_corners=False)
-    rows = cells.permute(0, 2, 3, 1).flatten(1, 2).to(table.dtype)
-    return torch.cat((table[:, :prefix], rows), dim=1)
+    rows = cells.permute(0, 2, 3, 1).reshape(*table.shape[:-2], -1, table.shape[-1]).to(table.dtype)
+    return torch.cat((table[..., :prefix, :], rows), dim=-2)
 
 
 class PositionCache:
