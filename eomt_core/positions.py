@@ -20,7 +20,8 @@ def resample_positions(table: Tensor, base_grid: Grid, grid: Grid) -> Tensor:
     """Resample a position table to another grid; the table itself is never changed.
 
     Args:
-        table: (1, P + h0*w0, D), or without the first axis; P leading rows belong to prefix tokens and are kept as they are.
+        table: (1, P + h0*w0, D), or without the first axis; P leading rows belong to prefix tokens and are kept as they
+            are.
         base_grid: h0, w0, the grid that the table was learned on.
         grid: h, w, the grid wanted.
 

@@ -1,4 +1,4 @@
-"""What the adapters of all families share: normalised pixels, tiles on the lattice, and the proof that nothing is lost."""
+"""What the adapters of all families share: normalised pixels, tiles on the lattice, the proof that nothing is lost."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

@@ -55,3 +55,26 @@ class Encoder(Protocol):
     def final_norm(self, tokens: Tensor) -> Tensor:
         """Normalise tokens (B, N, D) for a prediction."""
         ...
+
+
+@runtime_checkable
+class MapEncoder(Protocol):
+    """An encoder of the map kind: pixels become maps at several strides, finest first.
+
+    Attributes:
+        num_blocks: blocks, of all stages.
+        min_multiple: the lattice; rows and columns of a tile must be multiples of it.
+        in_channels: C, the bands of the input.
+        strides: pixels per cell of each map, finest first.
+        widths: channels of each map.
+    """
+
+    num_blocks: int
+    min_multiple: int
+    in_channels: int
+    strides: tuple[int, ...]
+    widths: tuple[int, ...]
+
+    def maps(self, pixels: Tensor) -> list[Tensor]:
+        """Turn pixels (B, C, H, W) in [0, 1] into normalised maps (B, widths[i], H / strides[i], W / strides[i])."""
+        ...

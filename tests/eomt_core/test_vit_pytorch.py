@@ -76,7 +76,7 @@ def test_a_smaller_image_equals_a_backbone_made_for_it(kind):
 
 
 def test_the_library_takes_smaller_images_with_the_wrong_rows():
-    """The trap: the library's ViT reads a 5 x 8 image with the first 40 rows of a 10 x 10 table; the adapter does not."""
+    """The trap: the library reads a 5 x 8 image with the first 40 rows of a 10 x 10 table; the adapter does not."""
     backbone, pixels = make_backbone("ViT"), torch.rand(1, 3, 40, 64)
     with torch.no_grad():
         off = (make("ViT").features(pixels) - transformed(backbone, pixels)).abs().max()
