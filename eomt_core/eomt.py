@@ -5,7 +5,7 @@ then gives one class and one mask. Kerssies et al., "Your ViT is Secretly an Ima
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from eomt_core.encoders.protocol import Embedded, Encoder
 from eomt_core.encoders.stem import ConvNormAct, statistics_kept
 from eomt_core.errors import ModelError
+from eomt_core.mask_transformer import MaskTransformer
 from eomt_core.outputs import QueryMasks
 from eomt_core.positions import Grid
 
@@ -57,7 +58,7 @@ class SkipUpscale(nn.Module):
         return maps
 
 
-class EoMT(nn.Module):
+class EoMT(MaskTransformer):
     """Pixels (B, C, H, W) in [0, 1] to `QueryMasks`, for any H and W on the lattice `min_multiple`.
 
     Masked attention is a crutch for training: in each of the last blocks a query sees only the patches inside the mask
@@ -66,15 +67,8 @@ class EoMT(nn.Module):
 
     Attributes:
         encoder: the token encoder.
-        num_classes: K, without "no object".
-        num_q: Q.
         num_blocks: how many of the encoder's last blocks the queries take part in.
-        masked: False switches masked attention off, whatever the probabilities say.
-        aux_blocks: blocks before which a prediction is made in training even where no mask is needed.
-        attn_mask_probs: (num_blocks,), saved with the weights; set it through `set_mask_probs`.
     """
-
-    attn_mask_probs: Tensor
 
     def __init__(
         self,
@@ -101,13 +95,11 @@ class EoMT(nn.Module):
         Raises:
             ModelError: a number that does not fit the encoder.
         """
-        super().__init__()
+        super().__init__(num_classes, num_q, num_blocks, masked)
         patch, dim = encoder.patch_size, encoder.dim
         num_upscale = max(1, int(math.log2(patch)) - 2) if num_upscale is None else num_upscale
-        _check_numbers(encoder, num_classes, num_q, num_blocks, num_upscale)
+        _check_numbers(encoder, num_blocks, num_upscale)
         self.encoder = encoder
-        self.num_classes, self.num_q, self.num_blocks, self.masked = num_classes, num_q, num_blocks, masked
-        self.aux_blocks: Collection[int] = range(num_blocks)
         self.stride = patch // 2**num_upscale
         width = mask_width or dim
         self.q = nn.Embedding(num_q, dim)
@@ -117,23 +109,11 @@ class EoMT(nn.Module):
         self.upscale: nn.Module = nn.Sequential(*(ScaleBlock(dim) for _ in range(num_upscale)))
         if encoder.skip_widths:
             self.upscale = SkipUpscale(dim, encoder.skip_widths[-num_upscale:], width)
-        self._remember_probs((1.0,) * num_blocks)
-        self.register_buffer("attn_mask_probs", torch.ones(num_blocks))
-        self.register_load_state_dict_post_hook(_read_probs)  # type: ignore[no-untyped-call]  # torch annotates half of it
 
     @property
     def min_multiple(self) -> int:
         """The lattice: rows and columns of a tile must be multiples of it."""
         return self.encoder.min_multiple
-
-    def set_mask_probs(self, probs: Sequence[float]) -> None:
-        """Set the probability, per block, that a query's attention is masked; 0 or less turns the block's masks off."""
-        if len(probs) != self.num_blocks:
-            raise ModelError(
-                f"attn_mask_probs needs one probability per query block: {self.num_blocks}, got {len(probs)}"
-            )
-        self.attn_mask_probs.copy_(torch.tensor(probs))
-        self._remember_probs(tuple(probs))
 
     def forward(self, pixels: Tensor) -> QueryMasks:
         """Segment pixels (B, C, H, W) in [0, 1] into mask logits (B, Q, H/s, W/s) and class logits (B, Q, K+1).
@@ -152,11 +132,11 @@ class EoMT(nn.Module):
             tokens = self.encoder.run_block(index, tokens)
         tokens = torch.cat((self.q.weight.expand(tokens.shape[0], -1, -1), tokens), dim=1)
         aux: list[QueryMasks] = []
-        for block, prob in enumerate(self._probs if self.masked else (0.0,) * self.num_blocks):
+        for block in range(self.num_blocks):
             attn_mask = None
-            if prob > 0 or (self.training and block in self.aux_blocks):
+            if self._predicts_before(block):
                 aux.append(self._predict_early(tokens, embedded))
-                attn_mask = self._attention_mask(tokens, aux[-1].mask_logits, grid, prob)
+                attn_mask = self._attention_mask(tokens, aux[-1].mask_logits, grid, self._prob(block))
             tokens = self.encoder.run_block(first + block, tokens, attn_mask)
         final = self._predict(tokens, embedded)
         return final._replace(aux=tuple(aux)) if self.training else final
@@ -189,30 +169,17 @@ class EoMT(nn.Module):
         Returns:
             (B, 1, N, N) of 0 and -inf for N = Q + P + h*w tokens, one for all heads; None where nothing is masked.
         """
-        if prob <= 0:
+        hidden = self._hidden(mask_logits, grid, prob)
+        if hidden is None:
             return None
-        hidden = F.interpolate(mask_logits, size=grid, mode="bilinear").flatten(2) <= 0
-        if self.training and prob < 1:
-            hidden &= torch.rand(hidden.shape[:2], device=hidden.device).lt(prob).unsqueeze(2)
         batch, length, _ = tokens.shape
         mask = tokens.new_zeros(batch, 1, length, length)
         mask[:, 0, : self.num_q, length - hidden.shape[2] :].masked_fill_(hidden, float("-inf"))
         return mask
 
-    def _remember_probs(self, probs: tuple[float, ...]) -> None:
-        """Keep the probabilities as plain numbers: asking the buffer would stop the device before every block."""
-        self._probs = probs
 
-
-def _read_probs(model: EoMT, _: object) -> None:
-    """Remember the probabilities that came with loaded weights."""
-    model._remember_probs(tuple(model.attn_mask_probs.tolist()))
-
-
-def _check_numbers(encoder: Encoder, num_classes: int, num_q: int, num_blocks: int, num_upscale: int) -> None:
+def _check_numbers(encoder: Encoder, num_blocks: int, num_upscale: int) -> None:
     """Refuse numbers that make no model."""
-    if num_classes < 1 or num_q < 1:
-        raise ModelError(f"a model needs at least one class and one query, got {num_classes} and {num_q}")
     if not 1 <= num_blocks <= encoder.num_blocks:
         raise ModelError(f"num_blocks must be 1 to {encoder.num_blocks}, the encoder's depth, got {num_blocks}")
     if num_upscale < 0 or encoder.patch_size % 2**num_upscale:
