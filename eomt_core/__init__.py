@@ -12,13 +12,15 @@ if TYPE_CHECKING:
     from eomt_core.eomt import EoMT
     from eomt_core.errors import ModelError
     from eomt_core.outputs import QueryMasks
+    from eomt_core.spatial import SpatialEoMT
 
-__all__ = ["EoMT", "ModelError", "QueryMasks", "describe_model", "load_model", "save_model"]
+__all__ = ["EoMT", "ModelError", "QueryMasks", "SpatialEoMT", "describe_model", "load_model", "save_model"]
 
 _HOMES = {
     "EoMT": "eomt_core.eomt",
     "ModelError": "eomt_core.errors",
     "QueryMasks": "eomt_core.outputs",
+    "SpatialEoMT": "eomt_core.spatial",
     "describe_model": "eomt_core.describe",
     "load_model": "eomt_core.checkpoint",
     "save_model": "eomt_core.checkpoint",

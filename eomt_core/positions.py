@@ -37,6 +37,28 @@ def resample_positions(table: Tensor, base_grid: Grid, grid: Grid) -> Tensor:
     return torch.cat((table[..., :prefix, :], rows), dim=-2)
 
 
+def sines(grid: Grid, base_grid: Grid, dim: int, device: torch.device) -> Tensor:
+    """Compute sine positions for a grid whose cells lie where those of the training grid would.
+
+    Args:
+        grid: h, w.
+        base_grid: h0, w0; cell i of h lies at (i + 1/2) h0 / h - 1/2, so every grid spans the same range.
+        dim: D, a multiple of 4.
+        device: where to.
+
+    Returns:
+        (h * w, D) in float32.
+    """
+    frequencies = 1.0 / 10000 ** (torch.arange(dim // 4, device=device) / (dim // 4 - 1))
+    rows, columns = (
+        ((torch.arange(length, device=device) + 0.5) * (base / length) - 0.5)
+        for length, base in zip(grid, base_grid, strict=True)
+    )
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    y, x = (axis.flatten()[:, None] * frequencies for axis in (y, x))
+    return torch.cat((x.sin(), x.cos(), y.sin(), y.cos()), dim=1)
+
+
 class PositionCache:
     """The tables of the last few grids: a resampling of 80 x 80 positions costs a CPU core almost 0.1 s.
 

@@ -17,7 +17,7 @@ from vit_pytorch.vit import ViT
 from eomt_core.encoders.adapter import TokenAdapter
 from eomt_core.encoders.protocol import Embedded
 from eomt_core.errors import ModelError
-from eomt_core.positions import Grid, PositionCache
+from eomt_core.positions import Grid, PositionCache, sines
 
 
 class VitPytorch(TokenAdapter):
@@ -132,28 +132,6 @@ class VitPytorch(TokenAdapter):
         self._positions.clear()
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch leaves it without types
         return self
-
-
-def sines(grid: Grid, base_grid: Grid, dim: int, device: torch.device) -> Tensor:
-    """Compute the positions of `SimpleViT` for a grid whose cells lie where those of the training grid would.
-
-    Args:
-        grid: h, w.
-        base_grid: h0, w0; cell i of h lies at (i + 1/2) h0 / h - 1/2, so every grid spans the same range.
-        dim: D, a multiple of 4.
-        device: where to.
-
-    Returns:
-        (h * w, D) in float32.
-    """
-    frequencies = 1.0 / 10000 ** (torch.arange(dim // 4, device=device) / (dim // 4 - 1))
-    rows, columns = (
-        ((torch.arange(length, device=device) + 0.5) * (base / length) - 0.5)
-        for length, base in zip(grid, base_grid, strict=True)
-    )
-    y, x = torch.meshgrid(rows, columns, indexing="ij")
-    y, x = (axis.flatten()[:, None] * frequencies for axis in (y, x))
-    return torch.cat((x.sin(), x.cos(), y.sin(), y.cos()), dim=1)
 
 
 def _attend(attention: Any, tokens: Tensor, attn_mask: Tensor | None) -> Tensor:

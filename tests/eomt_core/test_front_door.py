@@ -10,7 +10,7 @@ import eomt_core
 
 def test_public_names():
     """The front door lists these names, and every one of them opens."""
-    wanted = ["EoMT", "ModelError", "QueryMasks", "describe_model", "load_model", "save_model"]
+    wanted = ["EoMT", "ModelError", "QueryMasks", "SpatialEoMT", "describe_model", "load_model", "save_model"]
     assert eomt_core.__all__ == wanted
     assert all(callable(getattr(eomt_core, name)) for name in wanted)
     with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):

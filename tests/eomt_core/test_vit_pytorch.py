@@ -9,10 +9,10 @@ from torch import Tensor
 from eomt_core import EoMT
 from eomt_core.encoders import Encoder
 from eomt_core.errors import ModelError, TileSizeError
-from eomt_core.positions import resample_positions
+from eomt_core.positions import resample_positions, sines
 
 library = pytest.importorskip("vit_pytorch", reason="the extra vit-pytorch is not installed")
-from eomt_core.encoders.vit_pytorch import VitPytorch, sines  # noqa: E402  # it needs the extra
+from eomt_core.encoders.vit_pytorch import VitPytorch  # noqa: E402  # it needs the extra
 
 SIZES: dict[str, Any] = {"patch_size": 8, "num_classes": 1, "dim": 32, "depth": 3, "heads": 2, "mlp_dim": 64}
 KINDS = {"ViT": {}, "ViT without class token": {"pool": "mean"}, "SimpleViT": {}}
