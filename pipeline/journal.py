@@ -16,10 +16,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self, TextIO
 
-import google_crc32c
-
 from pipeline.errors import OutputError
-from pipeline.shards import sync
+from pipeline.shards import checksum, sync
 from pipeline.spec import RunSpec, read_spec
 
 Step = Literal["infer", "link", "resolve", "render", "downsample"]
@@ -262,15 +260,6 @@ def sweep(folder: Path, age: float = STALE_SECONDS) -> None:
         with suppress(OSError):  # another process may have been faster
             if path.is_file() and time.time() - path.stat().st_mtime >= age:
                 path.unlink()
-
-
-def checksum(path: Path) -> int:
-    """crc32c of a file."""
-    crc = 0
-    with path.open("rb") as file:
-        while piece := file.read(2**20):
-            crc = google_crc32c.extend(crc, piece)
-    return crc
 
 
 def write_atomically(path: Path, text: str) -> None:

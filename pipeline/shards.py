@@ -37,6 +37,15 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def checksum(path: Path) -> int:
+    """crc32c of a file."""
+    crc = 0
+    with path.open("rb") as file:
+        while piece := file.read(2**20):
+            crc = google_crc32c.extend(crc, piece)
+    return crc
+
+
 class ShardWriter:
     """Writes one shard; a context manager that leaves either the whole file or none.
 
