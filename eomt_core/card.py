@@ -3,10 +3,13 @@
 import json
 import math
 from dataclasses import asdict, dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from eomt_core.errors import ModelError
 from eomt_core.json_fields import read_fields, read_object
+
+if TYPE_CHECKING:
+    from eomt_core.family import FamilyArchitecture
 
 TASKS = ("semantic", "instance", "panoptic")
 MAX_CLASSES = 65534
@@ -218,7 +221,7 @@ class ModelCard:
             raise ModelError(f"model {self.name} is for {', '.join(allowed)}, not for {task}")
         return task
 
-    def check_fits(self, architecture: Architecture | PaletteArchitecture) -> None:
+    def check_fits(self, architecture: "Architecture | PaletteArchitecture | FamilyArchitecture") -> None:
         """Check that the card is about weights of this architecture.
 
         Raises:

@@ -23,8 +23,11 @@ from eomt_core.encoders.stem import StemEmbed
 from eomt_core.encoders.timm_vit import TimmViT
 from eomt_core.eomt import EoMT
 from eomt_core.errors import ModelError
+from eomt_core.families import adapter_of, build_family, family_of
+from eomt_core.family import FamilyArchitecture
 from eomt_core.formats import PIXEL_STATISTICS, PROBS, Algebra, to_own, to_reference
 from eomt_core.location import OWN_CARD, WEIGHTS
+from eomt_core.mask_transformer import MaskTransformer
 from eomt_core.palette import PaletteModel, load_palette
 from eomt_core.shapes import check_shapes, infer_architecture
 from eomt_core.writing import system_errors
@@ -49,7 +52,7 @@ _TENSORS = Algebra[Tensor](
 )
 
 
-def load_model(location: str | Path, base: Path | None = None) -> EoMT | PaletteModel:
+def load_model(location: str | Path, base: Path | None = None) -> MaskTransformer | PaletteModel:
     """Make the model that a directory, a file or a hub id names, with parameters in float32 on the CPU.
 
     Loading is strict: what is missing is never made up, save the annealing buffer, whose absence means no masks.
@@ -64,7 +67,7 @@ def load_model(location: str | Path, base: Path | None = None) -> EoMT | Palette
     return build_model(describe_model(location, base))
 
 
-def build_model(info: ModelInfo) -> EoMT | PaletteModel:
+def build_model(info: ModelInfo) -> MaskTransformer | PaletteModel:
     """Make the model that was described.
 
     Raises:
@@ -75,20 +78,24 @@ def build_model(info: ModelInfo) -> EoMT | PaletteModel:
     try:
         raw = {name: tensor for file in info.weights for name, tensor in _read_tensors(file).items()}
         mean, std = _pixel_statistics(raw, info.card)
+        if isinstance(info.architecture, FamilyArchitecture):
+            return _filled(build_family(info.architecture, mean, std), raw)
         state = _to_float32(to_own(raw, _TENSORS), info.architecture)
         return _assemble(info.architecture, state, mean, std)
     except ModelError as error:
         raise ModelError(f"{info.path}: {error}") from error
 
 
-def save_model(model: EoMT, directory: str | Path, card: ModelCard, dtype: torch.dtype = torch.float32) -> None:
+def save_model(
+    model: MaskTransformer, directory: str | Path, card: ModelCard, dtype: torch.dtype = torch.float32
+) -> None:
     """Write a model in our own format: `model.safetensors` and `eomt_batch.json`.
 
     Each file appears whole or not at all, the card last, so an interrupted save leaves no directory that passes for a
     model. Mean and standard deviation in the card are those of the model.
 
     Args:
-        model: an EoMT on a plain ViT.
+        model: an EoMT on a plain ViT, or one that `build_family` made.
         directory: made if it is not there.
         card: what the model was trained for.
         dtype: storage of the weights, `torch.float32` or `torch.float16`; they are read back as float32.
@@ -97,8 +104,8 @@ def save_model(model: EoMT, directory: str | Path, card: ModelCard, dtype: torch
         ModelError: the card is for another model, a weight is not finite in `dtype`, or the encoder is no plain ViT.
         OSError: a file cannot be written, as when the disk is full.
     """
-    architecture = architecture_of(model)
-    card = _with_statistics(card, model.encoder)
+    architecture = family_of(model) or architecture_of(model)
+    card = _with_statistics(card, model)
     card.check_fits(architecture)
     state = {name: _stored(name, tensor, dtype) for name, tensor in model.state_dict().items()}
     directory = Path(directory)
@@ -108,7 +115,7 @@ def save_model(model: EoMT, directory: str | Path, card: ModelCard, dtype: torch
     _write_whole(directory / OWN_CARD, lambda path: path.write_text(card_text(architecture, card), encoding="utf-8"))
 
 
-def architecture_of(model: EoMT) -> Architecture:
+def architecture_of(model: MaskTransformer) -> Architecture:
     """Tell the architecture of a model.
 
     Raises:
@@ -166,6 +173,15 @@ def _pixel_statistics(raw: Mapping[str, Tensor], card: ModelCard) -> tuple[tuple
         return card.mean, card.std
     mean, std = (tuple(plain[name].flatten().tolist()) for name in PIXEL_STATISTICS)
     return mean, std
+
+
+def _filled(model: MaskTransformer, raw: Mapping[str, Tensor]) -> MaskTransformer:
+    """Put weights into a model, each where its name says."""
+    try:
+        model.load_state_dict({name: tensor.to(torch.float32) for name, tensor in raw.items()}, strict=True)
+    except RuntimeError as error:
+        raise ModelError(f"its weights are not those of its card: {' '.join(str(error).split())[:300]}") from error
+    return model
 
 
 def _to_float32(own: Mapping[str, Tensor], architecture: Architecture) -> State:
@@ -237,9 +253,9 @@ def _check_rebuilds(encoder: TimmViT, architecture: Architecture) -> None:
         )
 
 
-def _with_statistics(card: ModelCard, encoder: object) -> ModelCard:
+def _with_statistics(card: ModelCard, model: MaskTransformer) -> ModelCard:
     """Put the model's mean and std on the card, in the fewest digits that give the same float32 again."""
-    assert isinstance(encoder, TimmViT)
+    encoder, _ = adapter_of(model)
     mean, std = (
         tuple(float(str(np.float32(value))) for value in buffer.flatten().tolist())
         for buffer in (encoder.pixel_mean, encoder.pixel_std)

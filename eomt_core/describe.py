@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from eomt_core.card import IMAGENET_MEAN, IMAGENET_STD, Architecture, ModelCard, PaletteArchitecture, default_task
 from eomt_core.errors import ModelError
+from eomt_core.family import FamilyArchitecture
 from eomt_core.formats import SHAPES, Format, detect_format, find_dinov3, to_own
 from eomt_core.headers import Shape, read_shapes
 from eomt_core.json_fields import read_fields, read_object
@@ -18,7 +19,7 @@ from eomt_core.labels import labels_for
 from eomt_core.location import OWN_CARD, ModelFiles, find_files
 from eomt_core.shapes import check_shapes, infer_architecture
 
-Kind = TypeVar("Kind", Architecture, PaletteArchitecture)
+Kind = TypeVar("Kind", Architecture, PaletteArchitecture, FamilyArchitecture)
 
 CARD_FORMAT = 1
 _PLACEHOLDER = re.compile(r"LABEL_\d+")
@@ -44,7 +45,7 @@ class ModelInfo:
     files: tuple[Path, ...]
     weights: tuple[Path, ...]
     parameters: int
-    architecture: Architecture | PaletteArchitecture
+    architecture: Architecture | PaletteArchitecture | FamilyArchitecture
     card: ModelCard
 
     def sha256(self) -> str:
@@ -75,7 +76,7 @@ def describe_model(location: str | Path, base: Path | None = None) -> ModelInfo:
         raise ModelError(message if message.startswith(str(files.path)) else f"{files.path}: {message}") from error
 
 
-def card_text(architecture: Architecture | PaletteArchitecture, card: ModelCard) -> str:
+def card_text(architecture: Architecture | PaletteArchitecture | FamilyArchitecture, card: ModelCard) -> str:
     """Return what the file `eomt_batch.json` of our own format holds."""
     content = {"format": CARD_FORMAT, "card": asdict(card), "architecture": asdict(architecture)}
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
@@ -89,6 +90,8 @@ def _describe(files: ModelFiles, base: Path | None) -> ModelInfo:
         raise ModelError(f"base {base} is for weights stored as differences; these are whole: leave the base out")
     if set(shapes) == {"colours"}:
         return _describe_palette(files, shapes["colours"])
+    if _is_family(files):
+        return _describe_family(files, shapes)
     spelling = detect_format(shapes)
     own = {name: shape for name, shape in to_own(shapes, SHAPES).items() if 0 not in shape}
     own_card = _read_own_card(files, Architecture)
@@ -109,6 +112,27 @@ def _describe_palette(files: ModelFiles, shape: Shape) -> ModelInfo:
         raise ModelError(f"its colours are {shape}, its card says {architecture.num_classes, architecture.in_channels}")
     card.check_fits(architecture)
     return ModelInfo(files.path, "own", files.all, files.weights, math.prod(shape), architecture, card)
+
+
+def _is_family(files: ModelFiles) -> bool:
+    """Whether the card says that the encoder is not timm's plain ViT."""
+    path = files.configs.get(OWN_CARD)
+    architecture = _read_object(path).get("architecture") if path else None
+    return isinstance(architecture, dict) and "family" in architecture
+
+
+def _describe_family(files: ModelFiles, shapes: Mapping[str, Shape]) -> ModelInfo:
+    """Describe a model of `eomt_core.family`; its tensors are counted here and held against its names when loaded."""
+    own = _read_own_card(files, FamilyArchitecture)
+    assert own is not None
+    architecture, card = own
+    if _count(shapes) != architecture.parameters:
+        raise ModelError(
+            f"its weights hold {_count(shapes)} numbers, its card says {architecture.parameters}; "
+            f"the files are not those of one whole model, fetch them again"
+        )
+    card.check_fits(architecture)
+    return ModelInfo(files.path, "own", files.all, files.weights, _count(shapes), architecture, card)
 
 
 def _count(shapes: Mapping[str, Shape]) -> int:

@@ -110,11 +110,6 @@ class EoMT(MaskTransformer):
         if encoder.skip_widths:
             self.upscale = SkipUpscale(dim, encoder.skip_widths[-num_upscale:], width)
 
-    @property
-    def min_multiple(self) -> int:
-        """The lattice: rows and columns of a tile must be multiples of it."""
-        return self.encoder.min_multiple
-
     def forward(self, pixels: Tensor) -> QueryMasks:
         """Segment pixels (B, C, H, W) in [0, 1] into mask logits (B, Q, H/s, W/s) and class logits (B, Q, K+1).
 

@@ -1,12 +1,15 @@
 """What every mask transformer here shares: queries counted, and masks of attention that training anneals away."""
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eomt_core.errors import ModelError
+from eomt_core.family import FamilyArchitecture
+from eomt_core.outputs import QueryMasks
 from eomt_core.positions import Grid
 
 
@@ -19,10 +22,20 @@ class MaskTransformer(nn.Module):
         num_blocks: blocks that the queries take part in.
         masked: False switches masked attention off, whatever the probabilities say.
         aux_blocks: blocks before which a prediction is made in training even where no mask is needed.
+        encoder: what turns pixels into tokens or maps.
+        q: (Q, d), the queries.
+        class_head: d to K+1.
+        stride: s, pixels per mask cell along each axis.
+        family: what `build_family` built it from; None: it was made otherwise.
         attn_mask_probs: (num_blocks,), saved with the weights; set it through `set_mask_probs`.
     """
 
     attn_mask_probs: Tensor
+    encoder: Any
+    q: nn.Embedding
+    class_head: nn.Linear
+    stride: int
+    family: FamilyArchitecture | None = None
 
     def __init__(self, num_classes: int, num_q: int, num_blocks: int, masked: bool) -> None:
         """Count classes, queries and blocks.
@@ -38,6 +51,16 @@ class MaskTransformer(nn.Module):
         self._remember_probs((1.0,) * num_blocks)
         self.register_buffer("attn_mask_probs", torch.ones(num_blocks))
         self.register_load_state_dict_post_hook(_read_probs)  # type: ignore[no-untyped-call]  # torch annotates half of it
+
+    @property
+    def min_multiple(self) -> int:
+        """The lattice: rows and columns of a tile must be multiples of it."""
+        return int(self.encoder.min_multiple)
+
+    def __call__(self, pixels: Tensor) -> QueryMasks:
+        """Segment pixels (B, C, H, W) in [0, 1]."""
+        out: QueryMasks = super().__call__(pixels)
+        return out
 
     def set_mask_probs(self, probs: Sequence[float]) -> None:
         """Set the probability, per block, that a query's attention is masked; 0 or less turns the block's masks off."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -14,6 +14,9 @@ from eomt_core.encoders.stem import StemEmbed
 from eomt_core.encoders.timm_vit import TimmViT
 from eomt_core.eomt import EoMT
 from eomt_core.errors import ModelError
+from eomt_core.families import build_family
+from eomt_core.family import PRESETS
+from eomt_core.mask_transformer import MaskTransformer
 
 WAVES = 16
 """Half waves of the finest sine over a tile."""
@@ -67,11 +70,11 @@ def new_model(
     image_size: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-) -> EoMT:
+) -> MaskTransformer:
     """Make a model with random weights; torch's seed decides which.
 
     Args:
-        name: one of `RECIPES`, or a timm architecture.
+        name: one of `RECIPES`, one of `PRESETS`, or a timm architecture.
         num_classes: K.
         semantic: whether each class has one query of its own, else queries compete for the objects.
         in_channels: C.
@@ -82,6 +85,15 @@ def new_model(
     Raises:
         ModelError: no such name, or an architecture that cannot carry queries.
     """
+    if name in PRESETS:
+        known = PRESETS[name]
+        numbers = {
+            "num_classes": num_classes,
+            "num_queries": num_classes if semantic else known.num_queries,
+            "in_channels": in_channels,
+            "image_size": (image_size, image_size) if image_size else known.image_size,
+        }
+        return build_family(replace(known, **numbers), mean, std)  # type: ignore[arg-type]
     recipe = RECIPES.get(name)
     if recipe is None:
         encoder = create_encoder(name, in_channels=in_channels, image_size=image_size)

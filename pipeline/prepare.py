@@ -12,6 +12,7 @@ from pyproj import CRS
 from eomt_core.card import ModelCard
 from eomt_core.describe import ModelInfo, describe_model
 from eomt_core.errors import ModelError
+from eomt_core.family import FamilyArchitecture
 from eomt_core.labels import class_colours
 from pipeline.aoi import choose_aoi
 from pipeline.config import RunConfig, overlap_pixels
@@ -52,6 +53,8 @@ def prepare(source: str, output: Path, config: RunConfig) -> RunSpec:
         max_block_bytes=config.max_block_bytes,
     )
     tile_size = config.tile_size or info.architecture.image_size
+    if isinstance(info.architecture, FamilyArchitecture):
+        _check_tile(info.architecture, tile_size)
     rows, cols = (overlap_pixels(config.overlap, size) for size in tile_size)
     return RunSpec(
         output=str(output.absolute()),
@@ -77,6 +80,13 @@ def prepare(source: str, output: Path, config: RunConfig) -> RunSpec:
         tta=config.tta,
         aoi=choose_aoi(config.aoi, config.bbox, raster),
     )
+
+
+def _check_tile(architecture: FamilyArchitecture, tile_size: tuple[int, int]) -> None:
+    try:
+        architecture.check_tile(tile_size)
+    except ModelError as error:
+        raise UsageError(f"--tile-size: {error}") from error
 
 
 def model_facts(info: ModelInfo, config: RunConfig) -> ModelFacts:

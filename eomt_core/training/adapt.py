@@ -8,19 +8,20 @@ from torch import Tensor, nn
 
 from eomt_core.encoders.stem import Stem
 from eomt_core.encoders.timm_vit import TimmViT
-from eomt_core.eomt import EoMT
 from eomt_core.errors import ModelError
+from eomt_core.mask_transformer import MaskTransformer
 
 
 @torch.no_grad()
-def with_bands(model: EoMT, bands: int) -> EoMT:
+def with_bands(model: MaskTransformer, bands: int) -> MaskTransformer:
     """Widen the patch embedding to C = `bands`; new channels start as the mean of the old ones.
 
     Raises:
         ModelError: the model takes more bands than that.
     """
     encoder = model.encoder
-    assert isinstance(encoder, TimmViT)
+    if not isinstance(encoder, TimmViT):
+        return _as_it_is(model, bands)
     more = bands - encoder.in_channels
     if more < 0:
         raise ModelError(
@@ -40,17 +41,23 @@ def with_bands(model: EoMT, bands: int) -> EoMT:
     return model
 
 
+def _as_it_is(model: MaskTransformer, bands: int) -> MaskTransformer:
+    if bands != model.encoder.in_channels:
+        raise ModelError(f"the model takes {model.encoder.in_channels} bands, got {bands}; give as many with --bands")
+    return model
+
+
 def _extended(tensor: Tensor, more: int, axis: int) -> Tensor:
     mean = tensor.mean(axis, keepdim=True)
     return torch.cat([tensor, *[mean] * more], dim=axis)
 
 
 @torch.no_grad()
-def with_classes(model: EoMT, old: Sequence[str], new: Sequence[str], *, one_each: bool) -> EoMT:
+def with_classes(model: MaskTransformer, old: Sequence[str], new: Sequence[str], *, one_each: bool) -> MaskTransformer:
     """Drop the class head where the classes differ; those of the same name keep their row.
 
     Args:
-        model: an EoMT.
+        model: any mask transformer.
         old: K names, those of its classes.
         new: the names that it is to have.
         one_each: whether each class has one query of its own, which the numbers do not tell: queries that compete may
@@ -68,7 +75,9 @@ def with_classes(model: EoMT, old: Sequence[str], new: Sequence[str], *, one_eac
             model.class_head.weight[index], model.class_head.bias[index] = head.weight[row], head.bias[row]
     model.num_classes = len(new)
     if one_each:
-        model.q = _queries(model.q.weight, rows)
+        for name in ("q", "q_place"):
+            if (table := getattr(model, name, None)) is not None:
+                setattr(model, name, _queries(table.weight, rows))
         model.num_q = len(new)
     return model
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from eomt_core.encoders.timm_vit import TimmViT
-from eomt_core.eomt import EoMT
+from eomt_core.families import adapter_of
+from eomt_core.mask_transformer import MaskTransformer
 
 FLOOR = 0.01
 """What is left of the rate at the end."""
@@ -44,7 +44,9 @@ def mask_probs(progress: float, blocks: int) -> tuple[float, ...]:
     return tuple((1 - min(1.0, max(0.0, (progress - start) * 6))) ** 0.9 for start in starts)
 
 
-def parameter_groups(model: EoMT, lr: float, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: MaskTransformer, lr: float, weight_decay: float, layer_decay: float
+) -> list[dict[str, Any]]:
     """Sort parameters for AdamW: by depth, new or of the encoder, decayed or not (vectors and positions are not).
 
     Args:
@@ -55,7 +57,7 @@ def parameter_groups(model: EoMT, lr: float, weight_decay: float, layer_decay: f
     """
     groups: dict[tuple[float, bool, bool], list[Tensor]] = {}
     for scale, encoder, name, parameter in _scaled(model, layer_decay):
-        decayed = parameter.ndim > 1 and not name.endswith(("pos_embed", "_token", "q.weight"))
+        decayed = parameter.ndim > 1 and not name.endswith(("pos_embed", "pos_embedding", "_token", "q.weight"))
         groups.setdefault((scale, encoder, decayed), []).append(parameter)
     return [
         {"params": members, "lr": lr * scale, "base_lr": lr * scale, "encoder": encoder, "weight_decay": decay}
@@ -64,16 +66,13 @@ def parameter_groups(model: EoMT, lr: float, weight_decay: float, layer_decay: f
     ]
 
 
-def _scaled(model: EoMT, layer_decay: float) -> Iterator[tuple[float, bool, str, nn.Parameter]]:
+def _scaled(model: MaskTransformer, layer_decay: float) -> Iterator[tuple[float, bool, str, nn.Parameter]]:
     """Yield each trained parameter with the factor of its rate, and whether it is the encoder's."""
-    assert isinstance(model.encoder, TimmViT)
-    depth, prefix = model.encoder.num_blocks, "encoder.backbone."
+    encoder, prefix = adapter_of(model)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         inner = name.removeprefix(prefix)
-        if inner.startswith("blocks."):
-            below = depth - 1 - int(inner.split(".")[1])
-        else:
-            below = 0 if inner == name or inner.startswith(("norm.", "fc_norm.")) else depth - 1
+        block = None if inner == name else encoder.block_of(inner)
+        below = 0 if block is None else encoder.num_blocks - 1 - max(0, block)
         yield layer_decay**below, inner != name, name, parameter

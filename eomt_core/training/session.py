@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from eomt_core.card import ModelCard
 from eomt_core.checkpoint import load_model, save_model
-from eomt_core.encoders.timm_vit import TimmViT
-from eomt_core.eomt import EoMT
 from eomt_core.errors import ModelError
+from eomt_core.families import adapter_of
 from eomt_core.labeller import Labeller, Thresholds
+from eomt_core.mask_transformer import MaskTransformer
 from eomt_core.predict import choose_device, choose_precision
 from eomt_core.recipes import new_model
 from eomt_core.training.adapt import with_bands, with_classes
@@ -53,7 +53,7 @@ class Beginning:
     seed: int
     known_classes: tuple[str, ...] = ()
 
-    def make(self) -> EoMT:
+    def make(self) -> MaskTransformer:
         """Make the model.
 
         Raises:
@@ -71,7 +71,7 @@ class Beginning:
                 std=self.std,
             )
         model = load_model(self.model)
-        if not isinstance(model, EoMT):
+        if not isinstance(model, MaskTransformer):
             raise ModelError(f"model {self.model}: is a palette, which learns nothing; take new:hybrid-tiny")
         wide = with_bands(model, self.bands)
         return with_classes(wide, self.known_classes, self.classes, one_each=self.one_each)
@@ -100,9 +100,7 @@ class Session:
     @property
     def image_size(self) -> tuple[int, int]:
         """Rows and columns that the position table is made for."""
-        encoder = self.trainer.model.encoder
-        assert isinstance(encoder, TimmViT)
-        return encoder.training_size
+        return adapter_of(self.trainer.model)[0].training_size
 
     @property
     def lattice(self) -> int:

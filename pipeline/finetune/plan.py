@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from eomt_core.card import Architecture, ModelCard, PaletteArchitecture
 from eomt_core.describe import describe_model
 from eomt_core.errors import ModelError
+from eomt_core.family import FamilyArchitecture
 from pipeline.errors import UsageError
 from pipeline.finetune.config import NEW, FinetuneConfig
 from pipeline.finetune.data import Data
@@ -92,7 +93,7 @@ def describe_start(config: FinetuneConfig) -> Start:
     return Start(task, info.card, shape.in_channels, tile, one_each, shape.embed_dim, bool(shape.stem), info.sha256())
 
 
-def _one_each(card: ModelCard, shape: Architecture) -> bool:
+def _one_each(card: ModelCard, shape: Architecture | FamilyArchitecture) -> bool:
     """Whether each class has one query of its own.
 
     Queries that compete may happen to be as many as the classes; a model that knows things has such, and so may one
@@ -103,10 +104,14 @@ def _one_each(card: ModelCard, shape: Architecture) -> bool:
 
 def _describe_new(config: FinetuneConfig) -> Start:
     """What can be said of a model before it is made; torch is loaded for it."""
+    from eomt_core.family import PRESETS
     from eomt_core.recipes import RECIPES
 
     name, task = config.model.removeprefix(NEW), config.task or "semantic"
-    lattice = 2 ** (len(RECIPES[name].stem) + 1) if name in RECIPES else _lattice_of_timm(name)
+    if name in PRESETS:
+        lattice = PRESETS[name].min_multiple
+    else:
+        lattice = 2 ** (len(RECIPES[name].stem) + 1) if name in RECIPES else _lattice_of_timm(name)
     tile = config.tile_size or round(TILE / lattice) * lattice
     _check_tile(tile, lattice)
     return Start(task, tile=tile, one_each=task == "semantic", stem=name in RECIPES)

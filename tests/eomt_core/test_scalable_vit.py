@@ -7,9 +7,10 @@ import torch
 
 from eomt_core.encoders.protocol import MapEncoder
 from eomt_core.errors import ModelError, TileSizeError
+from eomt_core.windows import choose_windows, valid_sides
 
 library = pytest.importorskip("vit_pytorch.scalable_vit", reason="the extra vit-pytorch is not installed")
-from eomt_core.encoders.scalable_vit import ScalableMaps, choose_windows, valid_sides  # noqa: E402  # needs the extra
+from eomt_core.encoders.scalable_vit import ScalableMaps  # noqa: E402  # needs the extra
 
 STRIDES = (4, 8, 16, 32)
 

@@ -64,7 +64,7 @@ def _own(name: str, **more: Any) -> Callable[[FC], FC]:
 @shared(
     "model",
     default=None,
-    help="A model as for run, to train further; or a new one: new:hybrid-tiny, new:hybrid-tiny-8, new:TIMM_NAME.",
+    help="A model as for run, to train further; or a new one: new:hybrid-tiny, new:TIMM_NAME, or see `models new`.",
 )
 @click.option("--out", "-o", "output", required=True, help="A folder for the training and the model that it makes.")
 @_own(

@@ -1,0 +1,106 @@
+"""Models of the families come back from their files as they were, or not at all; rasters and trainings take them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from affine import Affine
+from safetensors.torch import load_file, save_file
+
+from eomt_core import ModelError, describe_model, load_model, save_model
+from eomt_core.card import ModelCard
+from eomt_core.family import PRESETS
+from eomt_core.mask_transformer import MaskTransformer
+from eomt_core.recipes import new_model
+from eomt_core.training.adapt import with_classes
+from eomt_core.training.batch import Batch
+from eomt_core.training.trainer import Trainer, Training
+from pipeline import RunConfig, open_mosaic, segment_raster
+
+pytest.importorskip("vit_pytorch", reason="the extra vit-pytorch is not installed")
+
+SMALL = [name for name in PRESETS if name != "scalable-vit"]
+CARD = ModelCard("tiny", ("land", "water", "roof"), tasks=("semantic",))
+
+
+def make(name: str) -> MaskTransformer:
+    """A model of three classes and as many queries, trained at 64 pixels, its masks off."""
+    torch.manual_seed(0)
+    model = new_model(name, 3, semantic=True, image_size=64).eval()
+    model.set_mask_probs((0.0,) * model.num_blocks)
+    return model
+
+
+@pytest.fixture(params=SMALL)
+def model(request: pytest.FixtureRequest) -> MaskTransformer:
+    """Each family, and each way of its queries."""
+    return make(request.param)
+
+
+def test_files_give_the_same_answers(model: MaskTransformer, tmp_path: Path) -> None:
+    """What is read back computes the same to the last bit; the card carries the family."""
+    save_model(model, tmp_path / "model", CARD)
+    read, pixels = load_model(tmp_path / "model").eval(), torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        assert torch.equal(read(pixels).mask_logits, model(pixels).mask_logits)
+    assert describe_model(tmp_path / "model").architecture.family == model.family.family
+
+
+def test_what_is_written_is_what_the_card_says(model: MaskTransformer, tmp_path: Path) -> None:
+    """Stride and lattice are known without building: they are the model's own."""
+    save_model(model, tmp_path / "model", CARD)
+    known = describe_model(tmp_path / "model").architecture
+    assert (known.stride, known.min_multiple) == (model.stride, model.min_multiple)
+
+
+def test_incomplete_or_renamed_weights_are_refused(tmp_path: Path) -> None:
+    """A lost tensor is found when the files are described, a renamed one when they are loaded."""
+    save_model(make("simple-vit"), tmp_path / "model", CARD)
+    file = tmp_path / "model" / "model.safetensors"
+    whole = load_file(file)
+    save_file({name: tensor for name, tensor in whole.items() if name != "q.weight"}, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="numbers, its card says"):
+        describe_model(tmp_path / "model")
+    save_file({name.replace("q.weight", "p.weight"): t for name, t in whole.items()}, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"not those of its card.*q\.weight"):
+        load_model(tmp_path / "model")
+
+
+def test_other_classes_keep_what_is_known(model: MaskTransformer) -> None:
+    """Classes are dropped and added by name, with the queries that are theirs."""
+    wider = with_classes(model, CARD.classes, ("roof", "land", "road", "tree"), one_each=True)
+    assert wider.eval()(torch.rand(1, 3, 64, 64)).class_logits.shape == (1, 4, 5)
+
+
+def test_a_short_training_lowers_the_loss(model: MaskTransformer) -> None:
+    """The one training of this project trains every family, with rates that fall with depth."""
+    labels = np.zeros((2, 64, 64), np.int32)
+    labels[:, 8:40, 8:40], labels[:, 44:, :] = 1, 2
+    pixels = np.stack([(labels == value) * 0.8 + 0.1 for value in (0, 1, 2)], axis=1).astype(np.float32)
+    training = Training("semantic", matched=False, deep=False, layer_decay=0.8, ema=0.0)
+    trainer = Trainer(model, training, torch.device("cpu"))
+    losses = [trainer.advance(Batch(pixels, labels), 0.1) for _ in range(10)]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_a_raster_goes_through(model: MaskTransformer, tmp_path: Path) -> None:
+    """A raster of several tiles becomes a mosaic, on lattices of 16 and 32 pixels and masks at stride 4."""
+    save_model(model, tmp_path / "model", CARD)
+    with rasterio.open(
+        tmp_path / "in.tif",
+        "w",
+        driver="GTiff",
+        width=150,
+        height=130,
+        count=3,
+        dtype="uint8",
+        crs="EPSG:32631",
+        transform=Affine(1.0, 0.0, 5e5, 0.0, -1.0, 5e6),
+    ) as raster:
+        raster.write(np.random.default_rng(0).integers(0, 255, (3, 130, 150), dtype=np.uint8))
+    segment_raster(tmp_path / "in.tif", tmp_path / "out.zarr", RunConfig(model=str(tmp_path / "model"), overlap="32"))
+    classes = open_mosaic(tmp_path / "out.zarr").classes[:]
+    assert classes.shape == (130, 150)
+    assert set(np.unique(classes)) <= {0, 1, 2, 254}
