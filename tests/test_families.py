@@ -11,6 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from eomt_core import ModelError, describe_model, load_model, save_model
 from eomt_core.card import ModelCard
+from eomt_core.cost import cost_of
+from eomt_core.errors import TileSizeError
 from eomt_core.family import PRESETS
 from eomt_core.mask_transformer import MaskTransformer
 from eomt_core.recipes import new_model
@@ -104,3 +106,19 @@ def test_a_raster_goes_through(model: MaskTransformer, tmp_path: Path) -> None:
     classes = open_mosaic(tmp_path / "out.zarr").classes[:]
     assert classes.shape == (130, 150)
     assert set(np.unique(classes)) <= {0, 1, 2, 254}
+
+
+def test_costs_are_those_of_the_models() -> None:
+    """Parameters and FLOPs are counted without weights; attention is in them, so joint costs more than conv."""
+    joint, conv = cost_of("scalable-tiny-joint"), cost_of("scalable-tiny-conv")
+    made = new_model("scalable-tiny-conv", 1, semantic=False)
+    assert conv.parameters == sum(weight.numel() for weight in made.parameters())
+    assert joint.flops > conv.flops > 1e9
+    assert 256 in conv.sides
+    assert 736 not in conv.sides
+
+
+def test_a_tile_without_windows_is_refused_before_a_run(tmp_path: Path) -> None:
+    """736 pixels are on the lattice of 32 but have no windows: the run's plan says so, with sizes that do."""
+    with pytest.raises(TileSizeError, match="736x736.*704x704"):
+        PRESETS["scalable-vit"].check_tile((736, 736))

@@ -63,6 +63,25 @@ def embedded() -> list[dict[str, Any]]:
     return [entry for name in location.embedded() if (entry := _entry(name, location.EMBEDDED / name))]
 
 
+@models.command(epilog="\b\nExample:\n  eomt-batch models new")
+@shared("as_json", "verbose")
+def new(as_json: bool) -> None:
+    """List what `finetune --model new:NAME` makes besides new:hybrid-tiny and timm's: size, cost, tiles."""
+    from eomt_core.cost import cost_of
+    from eomt_core.family import PRESETS
+
+    costs = [cost_of(name) for name in PRESETS]
+    if as_json:
+        click.echo(json.dumps([cost._asdict() for cost in costs]))
+        return
+    for cost in costs:
+        tiles = f"multiples of {cost.lattice}" if not cost.sides else ", ".join(map(str, cost.sides))
+        click.echo(
+            f"new:{cost.name}: {cost.parameters / 1e6:.1f} M parameters, {cost.flops / 1e9:.1f} GFLOPs "
+            f"per tile of {cost.tile[0]}x{cost.tile[1]}, tiles of {tiles}"
+        )
+
+
 @models.command(epilog="\b\nExample:\n  eomt-batch models show ORG/NAME")
 @click.argument("model", metavar="MODEL")
 @shared("as_json", "verbose")
