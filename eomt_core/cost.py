@@ -44,14 +44,14 @@ def cost_of(name: str) -> Cost:
     with torch.device("meta"):
         model = build_family(a).eval().requires_grad_(False)
         model.set_mask_probs((0.0,) * model.num_blocks)
-        counter = _run_counted(model, torch.empty(1, a.in_channels, *a.image_size))
+        flops = _flops(model, torch.empty(1, a.in_channels, *a.image_size))
     parameters = sum(weight.numel() for weight in model.parameters())
     sides = tuple(valid_sides(a.windows, a.strides, 1024)) if a.spatial else ()
-    return Cost(name, parameters, a.image_size, counter.get_total_flops(), a.min_multiple, sides)
+    return Cost(name, parameters, a.image_size, flops, a.min_multiple, sides)
 
 
-def _run_counted(model: nn.Module, pixels: torch.Tensor) -> FlopCounterMode:
-    """Run a model without torch's fused attention layer, whose products the counter does not see."""
+def _flops(model: nn.Module, pixels: torch.Tensor) -> int:
+    """Count without torch's fused attention layer, whose products the counter does not see."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -59,4 +59,4 @@ def _run_counted(model: nn.Module, pixels: torch.Tensor) -> FlopCounterMode:
             model(pixels)
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-    return counter
+    return int(counter.get_total_flops())

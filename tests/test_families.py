@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 from eomt_core import ModelError, describe_model, load_model, save_model
 from eomt_core.card import ModelCard
 from eomt_core.cost import cost_of
-from eomt_core.errors import TileSizeError
 from eomt_core.family import PRESETS
 from eomt_core.mask_transformer import MaskTransformer
 from eomt_core.recipes import new_model
@@ -20,6 +19,7 @@ from eomt_core.training.adapt import with_classes
 from eomt_core.training.batch import Batch
 from eomt_core.training.trainer import Trainer, Training
 from pipeline import RunConfig, open_mosaic, segment_raster
+from pipeline.errors import UsageError
 
 pytest.importorskip("vit_pytorch", reason="the extra vit-pytorch is not installed")
 
@@ -33,6 +33,15 @@ def make(name: str) -> MaskTransformer:
     model = new_model(name, 3, semantic=True, image_size=64).eval()
     model.set_mask_probs((0.0,) * model.num_blocks)
     return model
+
+
+def draw_raster(path: Path) -> Path:
+    """Noise of 130 x 150 pixels with a place on Earth."""
+    place = Affine(1.0, 0.0, 5e5, 0.0, -1.0, 5e6)
+    sizes = {"width": 150, "height": 130, "count": 3, "dtype": "uint8"}
+    with rasterio.open(path, "w", driver="GTiff", crs="EPSG:32631", transform=place, **sizes) as raster:
+        raster.write(np.random.default_rng(0).integers(0, 255, (3, 130, 150), dtype=np.uint8))
+    return path
 
 
 @pytest.fixture(params=SMALL)
@@ -90,19 +99,8 @@ def test_a_short_training_lowers_the_loss(model: MaskTransformer) -> None:
 def test_a_raster_goes_through(model: MaskTransformer, tmp_path: Path) -> None:
     """A raster of several tiles becomes a mosaic, on lattices of 16 and 32 pixels and masks at stride 4."""
     save_model(model, tmp_path / "model", CARD)
-    with rasterio.open(
-        tmp_path / "in.tif",
-        "w",
-        driver="GTiff",
-        width=150,
-        height=130,
-        count=3,
-        dtype="uint8",
-        crs="EPSG:32631",
-        transform=Affine(1.0, 0.0, 5e5, 0.0, -1.0, 5e6),
-    ) as raster:
-        raster.write(np.random.default_rng(0).integers(0, 255, (3, 130, 150), dtype=np.uint8))
-    segment_raster(tmp_path / "in.tif", tmp_path / "out.zarr", RunConfig(model=str(tmp_path / "model"), overlap="32"))
+    config = RunConfig(model=str(tmp_path / "model"), overlap="32")
+    segment_raster(draw_raster(tmp_path / "in.tif"), tmp_path / "out.zarr", config)
     classes = open_mosaic(tmp_path / "out.zarr").classes[:]
     assert classes.shape == (130, 150)
     assert set(np.unique(classes)) <= {0, 1, 2, 254}
@@ -120,5 +118,8 @@ def test_costs_are_those_of_the_models() -> None:
 
 def test_a_tile_without_windows_is_refused_before_a_run(tmp_path: Path) -> None:
     """736 pixels are on the lattice of 32 but have no windows: the run's plan says so, with sizes that do."""
-    with pytest.raises(TileSizeError, match="736x736.*704x704"):
-        PRESETS["scalable-vit"].check_tile((736, 736))
+    save_model(make("scalable-tiny"), tmp_path / "model", CARD)
+    config = RunConfig(model=str(tmp_path / "model"), tile_size=(736, 736))
+    with pytest.raises(UsageError, match=r"--tile-size: tile size 736x736.*704x704"):
+        segment_raster(draw_raster(tmp_path / "in.tif"), tmp_path / "out.zarr", config)
+    assert not (tmp_path / "out.zarr").exists()
