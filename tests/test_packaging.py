@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 NAME = "eomt-batch"
 PACKAGES = ("eomt_core", "pipeline", "workflows")
 PUBLIC = {
-    "eomt_core": {"EoMT", "ModelError", "QueryMasks", "describe_model", "load_model", "save_model"},
+    "eomt_core": {"EoMT", "ModelError", "QueryMasks", "SpatialEoMT", "describe_model", "load_model", "save_model"},
     "pipeline": {"EomtBatchError", "Report", "RunConfig", "open_mosaic", "segment_raster", "stitch_raster"},
 }
 
