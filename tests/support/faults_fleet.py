@@ -8,7 +8,10 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import dask
 import psutil
+
+from pipeline import segment_raster
 
 PRELOAD = str(Path(__file__).with_name("faulty_worker.py"))
 
@@ -62,6 +65,18 @@ def command_of(process):
         return process.cmdline()
     except psutil.NoSuchProcess:
         return []
+
+
+def drive(environment, raster, output, config):
+    """Segment, in a process that was forked from a server older than the faults."""
+    os.environ.update(environment)
+    with dask.config.set({"distributed.worker.preload": [PRELOAD]}):
+        segment_raster(raster, output, config)
+
+
+def faults_of():
+    """What tells workers their faults."""
+    return {name: os.environ[name] for name in ("EOMT_FAULTS", "EOMT_ATTEMPTS")}
 
 
 def start_scheduler(file, *options, **environment):

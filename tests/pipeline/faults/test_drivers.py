@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from faults_fleet import drive, faults_of
 
 from pipeline import journal, segment_raster, shards
 from pipeline import run as runs
@@ -40,16 +41,18 @@ def test_a_killed_driver_costs_what_was_under_way(fleet, many, unbroken, forks, 
     with fleet(kind, pace=0.02) as made:
         config = type(many.config)(**{**vars(many.config), **made.options})
         for count in sorted(rng.sample(range(1, 60), 2)):
-            driver = forks.Process(target=segment_raster, args=(many.raster, many.output, config))
+            driver = forks.Process(target=drive, args=(faults_of(), many.raster, many.output, config))
             driver.start()
             while driver.is_alive() and done(many) < count:
                 time.sleep(0.005)
             family = psutil.Process(driver.pid).children(recursive=True)
             driver.kill()
             driver.join()
+            assert driver.exitcode == -signal.SIGKILL
             assert not psutil.wait_procs(family, timeout=30)[1]
         report = segment_raster(many.raster, many.output, config)
         assert report.inferred + report.reused == 64
+        assert len(set(made.tried())) == 64
         assert len(made.tried()) <= 64 + 2 * window
     assert digests(many.output) == digests(unbroken.output)
 

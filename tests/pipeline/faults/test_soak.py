@@ -5,9 +5,8 @@ import time
 
 import psutil
 import pytest
-from faults_fleet import alive, command_of
+from faults_fleet import alive, command_of, drive, faults_of
 
-from pipeline import segment_raster
 from pipeline.run import status
 
 
@@ -41,7 +40,7 @@ def test_a_hundred_kills_leave_no_trace(fleet, many, unbroken, forks, digests, c
         while kills < 100 or not complete(now):
             if complete(now):
                 now = many._replace(output=many.output.with_name(f"{ended}.zarr"))
-            driver = forks.Process(target=segment_raster, args=(now.raster, now.output, config))
+            driver = forks.Process(target=drive, args=(faults_of(), now.raster, now.output, config))
             driver.start()
             attempts += 1
             assert attempts < 200
