@@ -1,9 +1,7 @@
 """Drivers that are killed, stopped or doubled: what was done stays done, and the same command ends alike."""
 
 import errno
-import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -14,10 +12,10 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from doomed_run import run_and_die, run_with_few_files
 from faults_fleet import drive, faults_of
 
 from pipeline import journal, segment_raster, shards
-from pipeline import run as runs
 from pipeline.cluster.flight import Flight
 from pipeline.errors import EomtBatchError, RetryLater
 from pipeline.infer import InferWorker
@@ -55,37 +53,6 @@ def test_a_killed_driver_costs_what_was_under_way(fleet, many, unbroken, forks, 
         assert len(set(made.tried())) == 64
         assert len(made.tried()) <= 64 + 2 * window
     assert digests(many.output) == digests(unbroken.output)
-
-
-def die():
-    """What nothing can be done about."""
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def half_a_record(path, text):
-    """Begin a file as it is always begun, and get no further."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_name(f"{path.name}.5f2a.partial").write_text(text[: len(text) // 2])
-    if "records" in path.parts:
-        die()
-    path.write_text(text)
-
-
-def run_and_die(point, made):
-    """Segment, and be killed at a point."""
-    if point == "after a shard, before its record":
-        Journal.commit = lambda *args: die()
-    elif point == "in the middle of a shard":
-        shards.ShardWriter.add = lambda self, *args: (self._file.write(b"half a chunk"), self._file.flush(), die())
-    elif point == "in the middle of a record":
-        journal.write_atomically = half_a_record
-    elif point == "before the finish":
-        runs.Mosaic.finish = lambda *args: die()
-    elif point == "in the middle of the finish":
-        runs.write_companions = lambda *args: die()
-    else:
-        runs.report_run = lambda *args: die()
-    segment_raster(made.raster, made.output, made.config)
 
 
 POINTS = [
@@ -266,15 +233,6 @@ def test_few_open_files_are_enough_or_are_said_to_be_too_few(fresh, forks):
     assert driver.exitcode in (0, 1, 75)
     fresh.again()
     assert status(fresh.output).complete
-
-
-def run_with_few_files(made):
-    """Segment with at most 64 open files."""
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-    try:
-        segment_raster(made.raster, made.output, made.config)
-    except EomtBatchError as error:
-        sys.exit(error.exit_code)
 
 
 def test_a_block_is_stopped_between_two_batches(fresh, monkeypatch):
