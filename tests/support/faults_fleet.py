@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import dask
 import psutil
+import pytest
 
 from pipeline import segment_raster
 
@@ -65,6 +66,12 @@ def command_of(process):
         return process.cmdline()
     except psutil.NoSuchProcess:
         return []
+
+
+def seeded(count):
+    """Seeds in turn for each kind of workers; the first three belong to the default run, the others are soak."""
+    marks = [() if seed < 3 else pytest.mark.soak for seed in range(count)]
+    return [pytest.param(("processes", "scheduler")[seed % 2], seed, marks=mark) for seed, mark in enumerate(marks)]
 
 
 def drive(environment, raster, output, config):

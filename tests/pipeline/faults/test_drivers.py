@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 from doomed_run import run_and_die, run_with_few_files
-from faults_fleet import drive, faults_of
+from faults_fleet import drive, faults_of, seeded
 
 from pipeline import journal, segment_raster, shards
 from pipeline.cluster.flight import Flight
@@ -31,8 +31,7 @@ def done(made):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["processes", "scheduler"])
-@pytest.mark.parametrize("seed", [0, 1, 2, *MORE_SEEDS])
+@pytest.mark.parametrize(("kind", "seed"), seeded(12))
 def test_a_killed_driver_costs_what_was_under_way(fleet, many, unbroken, forks, digests, kind, seed):
     """F2: at most the window for each kill; its worker processes go with it; no block that was done is done again."""
     rng, window = random.Random(seed), 4

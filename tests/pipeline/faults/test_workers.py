@@ -7,6 +7,7 @@ import numpy as np
 import psutil
 import pytest
 import zarr
+from faults_fleet import seeded
 
 from pipeline import segment_raster
 from pipeline.cluster import flight
@@ -23,10 +24,7 @@ def run(made, fleet, follow=None, **changes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    "seed", [0, pytest.param(1), pytest.param(2), *(pytest.param(n, marks=pytest.mark.soak) for n in range(3, 20))]
-)
+@pytest.mark.parametrize(("kind", "seed"), seeded(20))
 def test_a_killed_worker_costs_the_block_it_was_at(fleet, many, unbroken, digests, kind, seed):
     """F1: four of them at random moments of inference; 64 blocks are done in at most 68 attempts, and alike."""
     rng, killed = random.Random(seed), []
