@@ -77,7 +77,7 @@ def test_anything_else_is_no_size(text):
         ({"batch_size": 0}, "--batch-size 0: give at least 1"),
         ({"score_threshold": 1.5}, "--score-threshold 1.5: give a value from 0 to 1"),
         ({"score_threshold": float("nan")}, "--score-threshold nan: give a value from 0 to 1"),
-        ({"device": "tpu"}, "--device tpu: give auto, cpu, cuda or cuda:N"),
+        ({"device": "tpu"}, "--device tpu: give auto, cpu, cuda, cuda:N, or several"),
         ({"precision": "int8"}, "--precision int8: give one of auto, fp32, bf16, fp16"),
         ({"zarr_format": 4}, "--zarr-format 4: give 2 or 3"),
         ({"scheduler": "tcp://a", "scheduler_file": "b"}, "--scheduler and --scheduler-file both name a scheduler"),
