@@ -136,25 +136,29 @@ class SpatialEoMT(MaskTransformer):
         self.stride = encoder.strides[0] // 2**doublings
         self._levels = self._levels_seen()
         self.pyramid = Pyramid(encoder.widths, doublings, width, {0, *self._levels})
-        conv = query_mode == "conv"
-        self.q = nn.Embedding(num_q, FILTER_WIDTH * width if conv else width)
-        inner = FILTER_WIDTH if conv else width
-        self.class_head = nn.Linear(inner, num_classes + 1)
-        gelu = nn.GELU
-        self.mask_head: nn.Module = (
-            nn.Linear(inner, 1)
-            if conv
-            else nn.Sequential(
-                nn.Linear(width, width), gelu(), nn.Linear(width, width), gelu(), nn.Linear(width, width)
-            )
-        )
-        if not conv:
-            self.q_place = nn.Embedding(num_q, width) if query_mode == "cross" else None
-            self.level = nn.Embedding(len(encoder.strides), width) if query_mode == "cross" else None
-            self.blocks = nn.ModuleList(
-                QueryBlock(width, width // 32, cross=query_mode == "cross") for _ in range(num_blocks)
-            )
-            self.norm = nn.LayerNorm(width)
+        self.mask_head: nn.Module
+        if query_mode == "conv":
+            self._make_filters()
+        else:
+            self._make_layers()
+
+    def _make_filters(self) -> None:
+        """Queries that are filters of the finest map, and heads for what they give."""
+        self.q = nn.Embedding(self.num_q, FILTER_WIDTH * self.width)
+        self.class_head = nn.Linear(FILTER_WIDTH, self.num_classes + 1)
+        self.mask_head = nn.Linear(FILTER_WIDTH, 1)
+
+    def _make_layers(self) -> None:
+        """Queries that look at the levels, the layers in which they do, and EoMT's heads."""
+        width, cross, gelu = self.width, self.query_mode == "cross", nn.GELU
+        self.q = nn.Embedding(self.num_q, width)
+        self.class_head = nn.Linear(width, self.num_classes + 1)
+        linears = [nn.Linear(width, width) for _ in range(3)]
+        self.mask_head = nn.Sequential(linears[0], gelu(), linears[1], gelu(), linears[2])
+        self.q_place = nn.Embedding(self.num_q, width) if cross else None
+        self.level = nn.Embedding(len(self.encoder.strides), width) if cross else None
+        self.blocks = nn.ModuleList(QueryBlock(width, width // 32, cross=cross) for _ in range(self.num_blocks))
+        self.norm = nn.LayerNorm(width)
 
     def forward(self, pixels: Tensor) -> QueryMasks:
         """Segment pixels (B, C, H, W) in [0, 1] into mask logits (B, Q, H/s, W/s) and class logits (B, Q, K+1).
