@@ -13,7 +13,7 @@ from eomt_core.windows import valid_sides
 
 
 class Cost(NamedTuple):
-    """What a model of 5 classes at its training size takes.
+    """What a model of one class at its training size takes.
 
     Attributes:
         name: what stands behind `new:`.
