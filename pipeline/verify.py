@@ -60,4 +60,6 @@ def _look(tasks: Tasks, step: Step) -> Iterator[Damage]:
     """All blocks of a step that were written, with what is wrong with them."""
     journal = tasks.journal_of(step)
     for record in journal.written(step, tasks.fingerprint(step)):
+        if record.skipped:
+            continue  # by its record the next run knows what was stitched without it; its files hold nothing
         yield Damage(step, record.block, journal.damage(record))

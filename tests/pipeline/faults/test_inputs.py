@@ -5,10 +5,11 @@ import shutil
 import numpy as np
 import pytest
 import zarr
-from damaged_raster import damage, times
+from damaged_raster import damage
 
-from pipeline.errors import RunError, TransientError
+from pipeline.errors import RunError
 from pipeline.run import segment_raster, status, stitch_raster
+from pipeline.verify import verify
 
 HOLE = (slice(144, 192), slice(192, 240))
 """Pixels that tile block 3-4 answers for; its tile is 64 pixels a side."""
@@ -19,14 +20,8 @@ def hurt(many, tmp_path):
     """The raster with a damaged block that only tile block 3-4 reads, and a function that heals it."""
     raster = tmp_path / "in.tif"
     shutil.copy2(many.raster, raster)
-    stat = raster.stat()
-    damage(raster, 11, 14)  # pixels 176..191, 224..239: right of tile 3-3, left of 3-5, below 2-4, above 4-4
-
-    def heal():
-        shutil.copyfile(many.raster, raster)
-        times(raster, stat)
-
-    return many._replace(raster=raster), heal
+    # Pixels 176..191, 224..239: right of tile 3-3, left of 3-5, below 2-4, above 4-4.
+    return many._replace(raster=raster), damage(raster, 11, 14)
 
 
 @pytest.fixture
@@ -69,22 +64,24 @@ def test_a_block_that_fails_again_leaves_the_mosaic_as_it_is(hurt, contents, qui
     assert contents(made.output / "0" / "classes") == before
 
 
-def test_a_damaged_block_stops_a_run_that_may_not_skip(hurt, quick):
-    """F7: with file and window, and what to do."""
-    made, _ = hurt
-    with pytest.raises(
-        TransientError, match=r"^tile block 3-4 of .*in\.tif: cannot read .* copy the file again"
-    ) as caught:
-        made.again()
-    assert caught.value.exit_code == 1
-
-
 def test_stitching_says_again_what_was_skipped(hurt, quick):
     """F7: parts of a run may skip too; what they left out is no missing part."""
     made, _ = hurt
     reports = [made.again(shard=f"{part}/2", on_error="skip") for part in range(2)]
     assert [list(report.skipped) for report in reports] == [["3-4"], []]
     assert list(stitch_raster(made.output).skipped) == ["3-4"]
+
+
+def test_looking_for_damage_leaves_alone_what_was_skipped(hurt, unbroken, digests, quick):
+    """By its record the next run knows that the mosaic was made without it, whatever became of its empty files."""
+    made, heal = hurt
+    made.again(on_error="skip")
+    shard = made.folder / "store" / "scores" / "c" / "3" / "4" / "0" / "0" / "0"
+    shard.write_bytes(bytes(shard.stat().st_size))
+    assert verify(made.output).damaged == ()
+    heal()
+    assert made.again().inferred == 1
+    assert digests(made.output) == digests(unbroken.output)
 
 
 def test_a_skipped_block_keeps_the_store(hurt, quick):
