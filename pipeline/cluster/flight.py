@@ -67,7 +67,7 @@ class Cluster:
             BlockError: A task is given up.
             RetryLater: The scheduler or the workers are gone, or nothing was heard of them for long.
         """
-        with closing(Flight(self.client, function, Queue(tasks), alone)) as flight:
+        with closing(Flight(self, function, Queue(tasks), alone)) as flight:
             while flight.fill():
                 landed = flight.next()
                 if landed:
@@ -75,32 +75,35 @@ class Cluster:
 
     def window(self, alone: bool) -> int:
         """Tasks to hold in flight: two for each that can run at a time; workers may come and go."""
-        return window(self.client, alone)
+        with scheduler_asked():
+            threads: dict[str, int] = self.client.nthreads()
+        return 2 * max(1, len(threads) if alone else sum(threads.values()))
 
 
 class Flight:
     """Tasks under way.
 
     Args:
-        client: The connection.
+        cluster: The workers.
         function: What runs them.
         queue: Those that wait.
         alone: Whether a worker runs only one at a time.
     """
 
-    def __init__(self, client: Client, function: Callable[..., Any], queue: Queue, alone: bool) -> None:
-        self.client, self.function, self.queue, self.alone = client, function, queue, alone
+    def __init__(self, cluster: Cluster, function: Callable[..., Any], queue: Queue, alone: bool) -> None:
+        self.cluster, self.client = cluster, cluster.client
+        self.function, self.queue, self.alone = function, queue, alone
         self.attempts: dict[Future, Attempt] = {}
         self.landed = SimpleQueue[Future]()
         self.heard = self.staffed = time.monotonic()
         self.stalled = False
         with scheduler_asked():
             self.resources = {"GPU": 1} if alone and self._have_gpu() else None
-            client.subscribe_topic(pulse.TOPIC, self._hear)
+            self.client.subscribe_topic(pulse.TOPIC, self._hear)
 
     def fill(self) -> bool:
         """Hand over as much as the window holds; false: all has landed."""
-        room = window(self.client, self.alone) - len(self.attempts)
+        room = self.cluster.window(self.alone) - len(self.attempts)
         while room > 0 and (attempt := self.queue.take(len(self.attempts))):
             self._submit(attempt)
             room = 0 if attempt.suspect else room - 1
@@ -193,13 +196,6 @@ class Flight:
             for address, held in self.client.processing().items()
             if keys.intersection(held) and workers.get(address, {}).get("nanny")
         ]
-
-
-def window(client: Client, alone: bool) -> int:
-    """See `Cluster.window`."""
-    with scheduler_asked():
-        threads: dict[str, int] = client.nthreads()
-    return 2 * max(1, len(threads) if alone else sum(threads.values()))
 
 
 def _key(function: Callable[..., Any], task: Task) -> str:
