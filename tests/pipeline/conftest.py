@@ -78,6 +78,24 @@ def original(tmp_path_factory: pytest.TempPathFactory, palette: str) -> Made:
     return made
 
 
+@pytest.fixture(scope="session")
+def make_many(tmp_path_factory: pytest.TempPathFactory, palette: str, original: Made) -> Callable[..., Made]:
+    """`make_many(shape, **layout)`: a complete run over (rows, cols) pixels in tile blocks of a tile, stride 48."""
+
+    def make(shape: tuple[int, int], **layout: Any) -> Made:
+        folder = tmp_path_factory.mktemp("many")
+        profile = {"driver": "GTiff", "count": 3, "height": shape[0], "width": shape[1], "dtype": "uint8", **layout}
+        place = {"crs": "EPSG:32633", "transform": Affine(1, 0, 5, 0, -1, 5)}
+        with rasterio.open(folder / "in.tif", "w", **profile, **place) as dataset:
+            dataset.write(paint(shape))
+        config = RunConfig(model=palette, **SMALL | {"tile_block": 1})
+        made = original._replace(raster=folder / "in.tif", output=folder / "out.zarr", config=config)
+        made.again()
+        return made
+
+    return make
+
+
 @pytest.fixture
 def finished(original: Made, tmp_path: Path) -> Made:
     """A copy of the complete run, to be harmed."""

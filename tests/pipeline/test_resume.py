@@ -5,29 +5,19 @@ import shutil
 import time
 
 import pytest
-import rasterio
 import zarr
 
-from pipeline import RunConfig, segment_raster
+from pipeline import segment_raster
 from pipeline.journal import Journal
 from pipeline.run import status, stitch_raster
 from pipeline.spec import read_spec
 
-MANY = {"tile_size": (64, 64), "overlap": "16", "tile_block": 1, "chunk": 64, "device": "cpu"}
-"""Options that make 48 tile blocks and 12 output blocks of a raster of 300 x 400 pixels."""
-
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory, palette, original, painted):
-    """An unbroken run of many small blocks."""
-    folder = tmp_path_factory.mktemp("unbroken")
-    profile = {"driver": "GTiff", "count": 3, "height": 300, "width": 400, "dtype": "uint8", "crs": "EPSG:32633"}
-    with rasterio.open(folder / "in.tif", "w", transform=rasterio.Affine(1, 0, 5, 0, -1, 5), **profile) as dataset:
-        dataset.write(painted((300, 400)))
-    made = original._replace(
-        raster=folder / "in.tif", output=folder / "out.zarr", config=RunConfig(model=palette, **MANY)
-    )
-    assert made.again().inferred == 48
+def unbroken(make_many):
+    """An unbroken run of 48 tile blocks and 12 output blocks."""
+    made = make_many((300, 400))
+    assert [len(status(made.output).done[step]) for step in ("infer", "render")] == [48, 12]
     return made
 
 

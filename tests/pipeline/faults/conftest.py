@@ -6,28 +6,16 @@ from contextlib import contextmanager
 
 import dask
 import pytest
-import rasterio
 from faults_fleet import PRELOAD, Fleet, end, start_scheduler, start_worker
 
-from pipeline import RunConfig
-
-MANY = {"tile_size": (64, 64), "overlap": "16", "tile_block": 1, "chunk": 64, "device": "cpu"}
-"""Options that make 8 x 8 tile blocks of 400 x 400 pixels, and 49 output blocks."""
+from pipeline.run import status
 
 
 @pytest.fixture(scope="session")
-def unbroken(tmp_path_factory, palette, original, painted):
-    """An unbroken run of 64 tile blocks."""
-    folder = tmp_path_factory.mktemp("unbroken")
-    profile = {"driver": "GTiff", "count": 3, "height": 400, "width": 400, "dtype": "uint8", "crs": "EPSG:32633"}
-    # In blocks of 16, so that one of them may be damaged and only a few tiles see it.
-    profile |= {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"}
-    with rasterio.open(folder / "in.tif", "w", transform=rasterio.Affine(1, 0, 5, 0, -1, 5), **profile) as dataset:
-        dataset.write(painted((400, 400)))
-    made = original._replace(
-        raster=folder / "in.tif", output=folder / "out.zarr", config=RunConfig(model=palette, **MANY)
-    )
-    assert made.again().inferred == 64
+def unbroken(make_many):
+    """An unbroken run of 8 x 8 tile blocks; in blocks of 16 pixels, so that few tiles see one that is damaged."""
+    made = make_many((400, 400), tiled=True, blockxsize=16, blockysize=16, compress="deflate")
+    assert len(status(made.output).done["infer"]) == 64
     return made
 
 
