@@ -89,16 +89,38 @@ def test_a_host_is_written_in_plain_letters(host):
         check_host(f"http://{host}/a.tif")
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:80/a", "https://example.invalid/a", "http://u:p@[::1]:80/a?b"])
-def test_other_hosts_may_be_asked(address):
-    """Also one that this machine cannot find: a proxy may."""
+@pytest.fixture
+def looked_up(monkeypatch):
+    """The names that are looked up, none of which is found."""
+    names = []
+
+    def look(name, *_):
+        names.append(name)
+        raise OSError
+
+    monkeypatch.setattr("socket.getaddrinfo", look)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [
+        ("http://127.0.0.1:80/a", "127.0.0.1"),
+        ("https://example.invalid/a", "example.invalid"),
+        ("http://u:p@[::1]:80/a?b", "::1"),
+    ],
+)
+def test_other_hosts_may_be_asked(address, host, looked_up):
+    """Also one that this machine cannot find: a proxy may. Its name alone is looked up."""
     check_host(address)
+    assert looked_up == [host]
 
 
-def test_object_stores_have_no_host_to_check():
+def test_object_stores_have_no_host_to_check(looked_up):
     """Their endpoint is the user's choice, in the environment."""
-    check_host("s3://bucket/http.tif")
-    check_host("/vsis3/bucket/http://x")
+    for address in ("s3://bucket/http.tif", "/vsis3/bucket/http://x"):
+        check_host(address)
+    assert looked_up == []
 
 
 def test_a_name_that_leads_to_such_an_address_is_told(monkeypatch):

@@ -228,7 +228,7 @@ def test_a_header_that_claims_the_earth_is_refused(tmp_path):
     path = tmp_path / "a.tif"
     fields = struct.pack("<IiiHHIIiiII", 40, 2**31 - 1, 2**31 - 1, 1, 24, 0, 0, 0, 0, 0, 0)
     path.write_bytes(b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + fields)
-    refused(path, "says it has|cannot be opened")
+    assert refused(path, "says it has|cannot be opened")
 
 
 def test_a_file_that_decodes_to_far_more_than_it_is_gets_a_note(make_raster):
