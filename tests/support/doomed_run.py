@@ -25,7 +25,7 @@ def half_a_record(path, text):
     path.write_text(text)
 
 
-def run_and_die(point, made):
+def run_and_die(point, *run):
     """Segment, and be killed at a point."""
     if point == "after a shard, before its record":
         Journal.commit = lambda *args: die()
@@ -39,13 +39,13 @@ def run_and_die(point, made):
         runs.write_companions = lambda *args: die()
     else:
         runs.report_run = lambda *args: die()
-    segment_raster(made.raster, made.output, made.config)
+    segment_raster(*run)
 
 
-def run_with_few_files(made):
-    """Segment with at most 64 open files."""
+def run_with_few_files(*run):
+    """Segment with at most 64 open files; an error of ours ends with its code and 100."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
     try:
-        segment_raster(made.raster, made.output, made.config)
+        segment_raster(*run)
     except EomtBatchError as error:
-        sys.exit(error.exit_code)
+        sys.exit(100 + error.exit_code)
