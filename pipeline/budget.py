@@ -17,6 +17,7 @@ from pipeline.cluster import cores
 from pipeline.config import RunConfig
 from pipeline.devices import choose_device
 from pipeline.errors import UsageError
+from pipeline.paths import AnyPath
 from pipeline.pyramid import level_shape
 from pipeline.source import CACHE_BYTES
 from pipeline.spec import RunSpec
@@ -219,7 +220,7 @@ def available_memory() -> int:
     return int(0.8 * min(limits))
 
 
-def check(bill: Bill, output: Path, max_memory: int | None, left: tuple[float, float] = (1, 1)) -> None:
+def check(bill: Bill, output: AnyPath, max_memory: int | None, left: tuple[float, float] = (1, 1)) -> None:
     """Refuse a run that does not fit.
 
     Args:
@@ -237,6 +238,8 @@ def check(bill: Bill, output: Path, max_memory: int | None, left: tuple[float, f
             f"--max-memory: the run needs {bill.memory / 1e9:.2f} GB and may take {allowed / 1e9:.2f} GB; "
             "lower --batch-size, --tile-size, --tile-block or --workers, or raise --max-memory"
         )
+    if not isinstance(output, Path):  # a bucket is never full
+        return
     free = shutil.disk_usage(_existing_parent(output)).free
     needed = int((bill.store * left[0] + bill.mosaic * left[1]) * (1 + DISK_MARGIN))
     if needed > free:

@@ -8,12 +8,11 @@ rotated place. All this stands in a VRT, which names the mosaic by a path relati
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from pipeline.codes import codes
-from pipeline.journal import write_atomically
 from pipeline.mosaic import Mosaic
+from pipeline.paths import AnyPath, remove, write_atomically
 
 GDAL_TYPES = {"uint8": "Byte", "uint16": "UInt16", "uint32": "UInt32"}
 
@@ -26,7 +25,7 @@ NODATA = "nodata", "#00000000"
 UNUSED = "", "#00000000"
 
 
-def companions(output: Path) -> list[Path]:
+def companions(output: AnyPath) -> list[AnyPath]:
     """Where the files of a mosaic lie, whether they are there or not."""
     names = ("classes.vrt", "classes.qml", "confidence.vrt", "instances.vrt")
     return [output.with_suffix(f".{name}") for name in names]
@@ -39,10 +38,10 @@ def write_companions(mosaic: Mosaic) -> None:
     write_atomically(mosaic.path.with_suffix(".classes.qml"), QML_HEAD + _text(_qml(mosaic)))
 
 
-def remove_companions(output: Path) -> None:
+def remove_companions(output: AnyPath) -> None:
     """Delete the files of a mosaic, where they are."""
     for path in companions(output):
-        path.unlink(missing_ok=True)
+        remove(path)
 
 
 def _vrt(mosaic: Mosaic, name: str) -> Element:

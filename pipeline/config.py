@@ -125,7 +125,7 @@ class RunConfig:
         keep_store: Keep the per-tile records when finished.
         subdataset: The image of a TIFF with several, from 1.
         allow_vrt: Accept inputs that name other files.
-        allow_remote: Accept inputs on other hosts.
+        allow_remote: Accept inputs on other hosts: `https://` and `s3://` addresses.
         max_block_bytes: Refuse rasters with larger decoded blocks.
     """
 

@@ -18,6 +18,7 @@ from eomt_core.errors import ModelError
 from pipeline.clock import Clock
 from pipeline.errors import RunError
 from pipeline.journal import BlockRecord
+from pipeline.paths import AnyPath, follow
 from pipeline.preprocess import TileBatch, cut_tile, prepare
 from pipeline.raster import Reader
 from pipeline.spec import Engine, RunSpec, read_spec
@@ -64,16 +65,16 @@ class InferWorker:
     """
 
     spec: RunSpec
-    folder: Path
+    folder: AnyPath
     engine: Engine
     predictor: "Predictor"
     store: Store = field(init=False)
 
     def __post_init__(self) -> None:
-        self.store = Store(self.folder / self.spec.store, self.spec.plan, self.spec.record_layout)
+        self.store = Store(follow(self.folder, self.spec.store), self.spec.plan, self.spec.record_layout)
 
     @classmethod
-    def load(cls, spec: RunSpec, folder: Path, engine: Engine) -> Self:
+    def load(cls, spec: RunSpec, folder: AnyPath, engine: Engine) -> Self:
         """Put the run's model on this worker's device.
 
         Raises:

@@ -4,20 +4,31 @@ A block's record is written after its objects are on disk, so a record never pro
 objects with length and crc32c, and carries the fingerprint of what they depend on: records of another run do not count.
 """
 
-import fcntl
 import json
-import os
-import shutil
 import time
-import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Self, TextIO
+from typing import Any, Literal, Self
 
+import google_crc32c
+
+from pipeline import lock
 from pipeline.errors import OutputError
-from pipeline.shards import checksum, sync
+from pipeline.paths import (
+    AnyPath,
+    each,
+    follow,
+    pieces,
+    read_text,
+    relative,
+    remove,
+    remove_tree,
+    sync,
+    write_atomically,
+    write_first,
+)
 from pipeline.spec import RunSpec, read_spec
 
 Step = Literal["infer", "link", "resolve", "render", "downsample"]
@@ -79,11 +90,11 @@ class Journal:
         folder: `masks.run` beside `masks.zarr`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: AnyPath) -> None:
         self.folder = folder
 
     @classmethod
-    def of(cls, output: Path) -> Self:
+    def of(cls, output: AnyPath) -> Self:
         """The journal that belongs to a mosaic."""
         return cls(output.with_suffix(".run"))
 
@@ -113,7 +124,7 @@ class Journal:
     def begin(self, spec: RunSpec) -> None:
         """Write the run spec, whole or not at all; the same one is left alone."""
         path, text = self.folder / "run.json", spec.to_json()
-        if not path.exists() or path.read_text() != text:
+        if not path.exists() or read_text(path) != text:
             write_atomically(path, text)
 
     @property
@@ -128,23 +139,25 @@ class Journal:
 
     def reopen(self) -> None:
         """Something is about to be done: the run is not complete any more."""
-        (self.folder / "COMPLETE").unlink(missing_ok=True)
+        remove(self.folder / "COMPLETE")
 
     def clear(self) -> None:
         """Drop all that was done; the run spec goes last, so that what is left of a kill is still known as a run."""
         self.reopen()
         for name in ("records", "store", LINKS, AREAS):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
+            remove_tree(self.folder / name)
         for name in (OBJECTS, "objects.parquet", "report.json", "report.html", "run.json"):
-            (self.folder / name).unlink(missing_ok=True)
+            remove(self.folder / name)
 
     def drop_store(self) -> None:
         """Delete the per-tile records."""
-        shutil.rmtree(self.folder / "store", ignore_errors=True)
+        remove_tree(self.folder / "store")
 
     def records(self, step: Step, fingerprint: str) -> Iterator[BlockRecord]:
         """The done records of a step that count: right fingerprint, and objects of the recorded length are there."""
-        return (record for record in self.written(step, fingerprint) if all(map(self._stands, record.objects)))
+        written = list(self.written(step, fingerprint))
+        stand = each(lambda record: all(map(self._stands, record.objects)), written, self.folder)
+        return (record for record, stands in zip(written, stand, strict=True) if stands)
 
     def find(self, step: Step, block: str, fingerprint: str) -> BlockRecord | None:
         """The done record of one block, if it counts."""
@@ -158,8 +171,8 @@ class Journal:
 
     def written(self, step: Step, fingerprint: str) -> Iterator[BlockRecord]:
         """The records of a step with the right fingerprint, whether their objects are still there or not."""
-        for path in sorted((self.folder / "records" / step).glob("*.json")):
-            record = self._read(path, step, fingerprint)
+        paths: list[AnyPath] = sorted((self.folder / "records" / step).glob("*.json"), key=str)
+        for record in each(lambda path: self._read(path, step, fingerprint), paths, self.folder):
             if record:
                 yield record
 
@@ -169,124 +182,79 @@ class Journal:
 
     def forget(self, step: Step, block: str) -> None:
         """Let a block count as not done."""
-        self._path(step, block).unlink(missing_ok=True)
+        remove(self._path(step, block))
 
     def drop(self, step: Step) -> None:
         """Forget what a step has done."""
         self.reopen()
-        shutil.rmtree(self.folder / "records" / step, ignore_errors=True)
+        remove_tree(self.folder / "records" / step)
 
     def drop_stitched(self) -> None:
         """Forget all that was made from the tile blocks: one of them is another than it was."""
         for step in STITCHING:
             self.drop(step)
 
-    def commit(self, record: BlockRecord, objects: Iterable[Path]) -> BlockRecord:
+    def commit(self, record: BlockRecord, objects: Iterable[AnyPath]) -> BlockRecord:
         """Make a block's objects durable, with the folders that were made for them; then say so."""
         paths = list(objects)
-        entries = tuple(self._entry(path) for path in paths)
-        above = set(self.folder.parents)
-        for folder in {parent for path in paths for parent in path.parents} - above:
-            sync(folder)
+        self._sync([path for path in paths if isinstance(path, Path)])
+        entries = tuple(each(self._entry, paths, self.folder))
         done = replace(record, objects=entries, ended=round(time.time(), 3))
         write_atomically(self._path(record.step, record.block), json.dumps(asdict(done)))
         return done
 
-    def _entry(self, path: Path) -> tuple[str, int, int]:
-        sync(path)
-        return os.path.relpath(path, self.folder), path.stat().st_size, checksum(path)
+    def _sync(self, paths: list[Path]) -> None:
+        for path in paths:
+            sync(path)
+        for folder in {parent for path in paths for parent in path.parents} - set(self.folder.parents):
+            sync(folder)
+
+    def _entry(self, path: AnyPath) -> tuple[str, int, int]:
+        return relative(path, self.folder), path.stat().st_size, checksum(path)
 
     def _stands(self, entry: tuple[str, int, int]) -> bool:
         try:
-            return (self.folder / entry[0]).stat().st_size == entry[1]
+            return bool(follow(self.folder, entry[0]).stat().st_size == entry[1])
         except OSError:
             return False
 
     def _is_same(self, entry: tuple[str, int, int]) -> bool:
-        return checksum(self.folder / entry[0]) == entry[2]
+        return checksum(follow(self.folder, entry[0])) == entry[2]
 
-    def _path(self, step: Step, block: str) -> Path:
+    def _path(self, step: Step, block: str) -> AnyPath:
         return self.folder / "records" / step / f"{block}.json"
 
-    def _read(self, path: Path, step: Step, fingerprint: str) -> BlockRecord | None:
+    def _read(self, path: AnyPath, step: Step, fingerprint: str) -> BlockRecord | None:
         try:
-            record = BlockRecord.from_json(path.read_text())
+            record = BlockRecord.from_json(read_text(path))
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return record if (record.step, record.block, record.fingerprint) == (step, path.stem, fingerprint) else None
 
-    @contextmanager
-    def lock(self, part: str | None = None) -> Iterator[None]:
-        """Hold the run for this process; the system lets go of it however the process ends.
-
-        Args:
-            part: hold this part of it alone: other parts may be held at the same time, but not the whole.
-
-        Raises:
-            OutputError: Another process holds it, or the folder cannot be made.
-        """
-        with ExitStack() as held:
-            self._hold(held, "run.lock", fcntl.LOCK_SH if part else fcntl.LOCK_EX)
-            if part:
-                self._hold(held, f"{part.replace('/', '-of-')}.lock", fcntl.LOCK_EX)
-            yield
-
-    def _hold(self, held: ExitStack, name: str, kind: int) -> None:
-        file = held.enter_context(self._lock_file(name))
-        try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
-        except OSError as error:
-            raise OutputError(f"{self.folder} is in use by another run; wait for it or take another --out") from error
-
-    def _lock_file(self, name: str) -> TextIO:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            return (self.folder / name).open("a+")  # a network's file system locks for sharing what can be read
-        except OSError as error:
-            raise OutputError(f"{self.folder}: cannot be written ({error.strerror}); take another --out") from error
+    def lock(self, part: str | None = None) -> AbstractContextManager[None]:
+        """Hold the run, or a part of it, for this process; see `lock.held`."""
+        return lock.held(self.folder, part)
 
     def note(self, name: str, content: dict[str, Any]) -> None:
         """Write a JSON file of figures into the run folder."""
         write_atomically(self.folder / name, json.dumps(content, indent=1))
 
 
-def _of_no_run_yet(path: Path) -> bool:
+def _of_no_run_yet(path: AnyPath) -> bool:
     return path.suffix == ".lock" or path.match("run.json.*.partial")
 
 
-def sweep(folder: Path, age: float = STALE_SECONDS) -> None:
+def sweep(folder: AnyPath, age: float = STALE_SECONDS) -> None:
     """Delete what killed tasks were writing below a folder, once nobody has touched it for `age` seconds."""
-    for path in list(folder.rglob("*.partial")):
+    for path in list(folder.rglob("*.partial")) if isinstance(folder, Path) else ():
         with suppress(OSError):  # another process may have been faster
             if path.is_file() and time.time() - path.stat().st_mtime >= age:
                 path.unlink()
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file that is either whole and on disk or not there."""
-    _partial(path, text).replace(path)
-    sync(path.parent)
-
-
-def write_first(path: Path, text: str) -> None:
-    """The same, unless the file is there already; of several that try at once, one writes it."""
-    partial = _partial(path, text)
-    try:
-        os.link(partial, path)
-    except FileExistsError:
-        pass
-    except OSError:  # a file system without links; whoever is last writes the same
-        partial.replace(path)
-    partial.unlink(missing_ok=True)
-    sync(path.parent)
-
-
-def _partial(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not the process's number, which another machine may have too.
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-    with partial.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    return partial
+def checksum(path: AnyPath) -> int:
+    """crc32c of a file."""
+    crc = 0
+    for piece in pieces(path):
+        crc = google_crc32c.extend(crc, piece)
+    return crc

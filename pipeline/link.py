@@ -4,8 +4,6 @@ LINK: one task per tile block writes what its tiles' segments are, and how they 
 `links/ROW-COL.npz`. RESOLVE: one task joins all that to objects, into `objects.npz`.
 """
 
-import os
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 from pipeline.clock import Clock
 from pipeline.errors import RunError
 from pipeline.journal import LINKS, OBJECTS, BlockRecord
+from pipeline.paths import AnyPath, at_hand, follow, whole
 from pipeline.spec import RunSpec
 from pipeline.stitch.links import Conflicts, Links, Lumps, Pairs, Segments, link
 from pipeline.stitch.objects import Objects, resolve
@@ -44,15 +43,15 @@ class LinkWorker:
     """
 
     spec: RunSpec
-    folder: Path
+    folder: AnyPath
     store: Store = field(init=False)
     views: Views = field(init=False)
 
     def __post_init__(self) -> None:
-        self.store = Store(self.folder / self.spec.store, self.spec.plan, self.spec.record_layout)
+        self.store = Store(follow(self.folder, self.spec.store), self.spec.plan, self.spec.record_layout)
         self.views = views_of(self.spec, self.store)
 
-    def run(self, block: TileBlock) -> tuple[BlockRecord, list[Path]]:
+    def run(self, block: TileBlock) -> tuple[BlockRecord, list[AnyPath]]:
         """Link one tile block; its record, and the file that holds it."""
         clock = Clock()
         with clock("link"):
@@ -81,7 +80,7 @@ def views_of(spec: RunSpec, store: Store) -> Views:
     return Views(spec.plan, spec.model.stride, store.queries, spec.rules)
 
 
-def resolve_run(spec: RunSpec, folder: Path) -> tuple[BlockRecord, list[Path]]:
+def resolve_run(spec: RunSpec, folder: AnyPath) -> tuple[BlockRecord, list[AnyPath]]:
     """Join the segments of all tile blocks; the record, and the file of the objects.
 
     Raises:
@@ -103,7 +102,7 @@ def resolve_run(spec: RunSpec, folder: Path) -> tuple[BlockRecord, list[Path]]:
     ]
 
 
-def write_links(path: Path, links: Links) -> Path:
+def write_links(path: AnyPath, links: Links) -> AnyPath:
     """Write the links of a block."""
     tables: tuple[Any, ...] = links.segments, links.pairs, links.conflicts, links.lumps
     columns = {
@@ -114,12 +113,12 @@ def write_links(path: Path, links: Links) -> Path:
     return save(path, columns)
 
 
-def read_links(paths: Iterable[Path]) -> Links:
+def read_links(paths: Iterable[AnyPath]) -> Links:
     """The links of some blocks together, column by column: all blocks' tables are never there beside what is made."""
-    files = list(paths)
-    return Links(*(
-        table(*(_column(files, f"{name}_{column}") for column in table._fields)) for name, table in TABLES.items()
-    ))  # fmt: skip
+    with at_hand(paths) as files:
+        return Links(*(
+            table(*(_column(files, f"{name}_{column}") for column in table._fields)) for name, table in TABLES.items()
+        ))  # fmt: skip
 
 
 def _column(files: Sequence[Path], name: str) -> NDArray[Any]:
@@ -131,23 +130,19 @@ def _column(files: Sequence[Path], name: str) -> NDArray[Any]:
     return np.concatenate(parts)
 
 
-def read_objects(folder: Path) -> Objects:
+def read_objects(folder: AnyPath) -> Objects:
     """The objects of a run."""
     return Objects(**load(folder / OBJECTS))
 
 
-def save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Path:
+def save(path: AnyPath, arrays: Mapping[str, NDArray[Any]]) -> AnyPath:
     """Write arrays to a file that is either whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-    with partial.open("wb") as file:
+    with whole(path) as file:
         np.savez(file, **dict[str, Any](arrays))
-        file.flush()
-        os.fsync(file.fileno())
-    return partial.replace(path)
+    return path
 
 
-def load(path: Path) -> dict[str, NDArray[Any]]:
+def load(path: AnyPath) -> dict[str, NDArray[Any]]:
     """The arrays of such a file."""
-    with np.load(path, allow_pickle=False) as file:
+    with at_hand([path]) as (copy,), np.load(copy, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}

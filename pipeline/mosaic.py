@@ -12,10 +12,10 @@ order; nothing is locked, and chunks that hold fill alone are not stored.
 
 import json
 import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -28,6 +28,7 @@ from pipeline.codes import codes, layers
 from pipeline.errors import InputError, OutputError
 from pipeline.georeference import Affine, Attributes, Georeference
 from pipeline.layout import MARKER, build
+from pipeline.paths import AnyPath, built, path_of, read_text, remove_tree, zarr_store
 from pipeline.tiling import Window
 
 if TYPE_CHECKING:
@@ -40,13 +41,13 @@ Array = zarr.Array[Any]
 class Mosaic:
     """A mosaic that stands on disk. Cheap to open; open it where it is used rather than sending it about."""
 
-    path: Path
+    path: AnyPath
     root: zarr.Group
 
     @classmethod
     def create(
         cls,
-        path: Path,
+        path: AnyPath,
         grid: "Grid",
         crs: str | None,
         *,
@@ -78,23 +79,21 @@ class Mosaic:
             OutputError: The path is taken, or cannot be written.
             UsageError: A shard size that does not fit.
         """
-        if path.exists():
+        if isinstance(path, Path) and path.exists():
             raise OutputError(f"{path}: is already there; take another name, or --overwrite")
         layout = Layout(zarr_format, chunk, shard).checked()
         found = layers(classes, colours, instances)
         places = Georeference(grid.shape, grid.transform, crs).pyramid(levels)
         try:
             # It appears by its name only when it is whole: a run that was killed before leaves no half of one.
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
-                built = Path(scratch, path.name)
-                build(built, places, found, layout, provenance)
-                built.rename(path)
+            with built(path) as folder:
+                build(folder, places, found, layout, provenance)
         except OSError as error:
             raise OutputError(f"{path}: cannot be written ({error.strerror or error}); take another folder") from error
         return cls.open(path)
 
     @classmethod
-    def open(cls, path: Path, mode: Literal["r", "r+"] = "r+") -> "Mosaic":
+    def open(cls, path: AnyPath, mode: Literal["r", "r+"] = "r+") -> "Mosaic":
         """Open a mosaic to write its pixels (or, with `r`, only to read them).
 
         Raises:
@@ -105,7 +104,7 @@ class Mosaic:
             raise InputError(f"{path}: {what}; give the .zarr that `eomt-batch run --out` wrote")
         try:
             # Consolidated metadata may be of an earlier state; the arrays' own are the truth.
-            root = zarr.open_group(path, mode=mode, use_consolidated=False)
+            root = zarr.open_group(zarr_store(path), mode=mode, use_consolidated=False)
             root["0/classes"], root["0/confidence"]
         except (KeyError, OSError, ValueError) as error:
             raise InputError(f"{path}: its metadata are damaged ({error}); start again with --overwrite") from error
@@ -117,9 +116,17 @@ class Mosaic:
         Raises:
             KeyError: There is no such array or level.
         """
-        return cast(Array, self.root[f"{level}/{name}"])
+        at = f"{level}/{name}"
+        if at not in self._arrays:
+            self._arrays[at] = cast(Array, self.root[at])
+        return self._arrays[at]
 
-    @property
+    @cached_property
+    def _arrays(self) -> dict[str, Array]:
+        """Those that were asked for: to open one takes several requests where the mosaic is in a bucket."""
+        return {}
+
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The arrays of pixels in each level."""
         return ("classes", "confidence", "instances") if "0/instances" in self.root else ("classes", "confidence")
@@ -214,7 +221,7 @@ class Mosaic:
         for name, values in arrays.items():
             targets[name][window.slices] = values
 
-    def objects(self, window: Window, level: int = 0) -> list[Path]:
+    def objects(self, window: Window, level: int = 0) -> list[AnyPath]:
         """The files that hold the window's pixels, array by array. Those of fill alone do not exist."""
         ranges = [
             range(start // self.side, -(-stop // self.side))
@@ -231,21 +238,22 @@ class Mosaic:
         with warnings.catch_warnings():
             # zarr says that the specification of format 3 does not have this yet; readers without it read each array.
             warnings.filterwarnings("ignore", "Consolidated metadata is currently not part", UserWarning)
+            store, zarr_format = zarr_store(self.path), self.root.metadata.zarr_format
             for level in range(self.levels):
-                zarr.consolidate_metadata(self.path, path=str(level), zarr_format=self.root.metadata.zarr_format)
-            zarr.consolidate_metadata(self.path, zarr_format=self.root.metadata.zarr_format)
+                zarr.consolidate_metadata(store, path=str(level), zarr_format=zarr_format)
+            zarr.consolidate_metadata(store, zarr_format=zarr_format)
 
 
-def open_mosaic(path: Path | str) -> Mosaic:
+def open_mosaic(path: AnyPath | str) -> Mosaic:
     """Open a mosaic to read it.
 
     Raises:
         InputError: There is none, or it is not ours, or it is damaged.
     """
-    return Mosaic.open(Path(path), mode="r")
+    return Mosaic.open(path_of(path), mode="r")
 
 
-def is_ours(path: Path) -> bool:
+def is_ours(path: AnyPath) -> bool:
     """Whether the directory carries our marker."""
     if _json(path / ".zattrs").get(MARKER) is not None:
         return True
@@ -253,7 +261,7 @@ def is_ours(path: Path) -> bool:
     return isinstance(attributes, dict) and MARKER in attributes
 
 
-def remove(path: Path) -> None:
+def remove(path: AnyPath) -> None:
     """Delete a mosaic, if one is there.
 
     Raises:
@@ -264,15 +272,16 @@ def remove(path: Path) -> None:
     if path.is_symlink() or not is_ours(path):
         raise OutputError(f"{path}: was not written by eomt-batch and is not deleted; take another name")
     # The marker goes last: what is left when this is interrupted can be deleted by the same call.
-    for child in path.iterdir():
-        if child.is_dir():
-            shutil.rmtree(child)
-    shutil.rmtree(path)
+    if isinstance(path, Path):
+        for child in path.iterdir():
+            if child.is_dir():
+                shutil.rmtree(child)
+    remove_tree(path)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: AnyPath) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -3,9 +3,7 @@
 Every output block counts its own pixels of each object (`areas/ROW-COL.npz`); the table adds these up.
 """
 
-import uuid
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.journal import AREAS
 from pipeline.link import load, read_objects, save
+from pipeline.paths import AnyPath, whole
 from pipeline.stitch.queries import SURE
 from pipeline.tiling import OutputBlock
 
@@ -53,7 +52,7 @@ def _range(at: NDArray[np.int64], values: NDArray[np.int64], count: int) -> tupl
     return low, high
 
 
-def save_extents(folder: Path, block: OutputBlock, extents: Extents) -> Path:
+def save_extents(folder: AnyPath, block: OutputBlock, extents: Extents) -> AnyPath:
     """Write a block's extents into the run folder."""
     return save(folder / AREAS / f"{block.name}.npz", extents._asdict())
 
@@ -70,13 +69,16 @@ def add_up(parts: Iterable[Extents], count: int) -> Extents:
     return Extents(np.arange(1, count + 1), areas, boxes)
 
 
-def count_objects(folder: Path) -> int | None:
+def count_objects(folder: AnyPath) -> int | None:
     """Rows of the table; None where there is none yet."""
     path = folder / FILE
-    return int(pq.read_metadata(path).num_rows) if path.exists() else None
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        return int(pq.read_metadata(file).num_rows)
 
 
-def write_objects(folder: Path, classes: Sequence[str], blocks: Iterable[OutputBlock]) -> Path:
+def write_objects(folder: AnyPath, classes: Sequence[str], blocks: Iterable[OutputBlock]) -> AnyPath:
     """Write the table of a finished run: id, class, name, score, area in pixels, and box.
 
     An object that others hide everywhere has no row. Only these blocks count: another layout may have left others.
@@ -95,6 +97,6 @@ def write_objects(folder: Path, classes: Sequence[str], blocks: Iterable[OutputB
         "area": extents.areas[shown],
         **sides,
     })  # fmt: skip
-    partial = folder / f"{FILE}.{uuid.uuid4().hex}.partial"
-    pq.write_table(table, partial, compression="zstd")
-    return partial.replace(folder / FILE)
+    with whole(folder / FILE) as file:
+        pq.write_table(table, file, compression="zstd")
+    return folder / FILE

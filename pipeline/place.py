@@ -7,12 +7,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline.buckets import check_reach
 from pipeline.companions import companions, remove_companions
 from pipeline.config import RunConfig
 from pipeline.errors import ChangedError, OutputError, UsageError
 from pipeline.journal import Journal
 from pipeline.mosaic import is_ours
 from pipeline.mosaic import remove as remove_mosaic
+from pipeline.paths import AnyPath, follow, relative
 from pipeline.preprocess import Scaling
 from pipeline.pyramid import choose_levels
 from pipeline.spec import RunSpec
@@ -27,17 +29,17 @@ NAMES = {
 """Facts that go by another name than the option's."""
 
 
-def check_place(output: Path, overwrite: bool) -> None:
+def check_place(output: AnyPath, overwrite: bool) -> None:
     """Refuse an output that is not ours to write.
 
     Raises:
         OutputError: The path has another suffix, or holds something that no run of ours made.
     """
     journal = Journal.of(output)
-    if any(part.endswith(":") for part in output.parts):
-        raise OutputError(f"--out {output}: only folders of this machine are written; give a path")
     if output.suffix != ".zarr":
         raise OutputError(f"--out {output}: a mosaic's path ends in .zarr; give {output.with_suffix('.zarr').name}")
+    if not isinstance(output, Path):
+        check_reach(output)
     if output.exists() and not is_ours(output):
         raise OutputError(f"--out {output}: something else is there that this tool did not make; take another path")
     if journal.folder.exists() and not journal.is_ours:
@@ -47,6 +49,13 @@ def check_place(output: Path, overwrite: bool) -> None:
     taken = [path for path in companions(output) if path.exists()]
     if taken and not journal.exists and not overwrite:
         raise OutputError(f"{taken[0]}: is there and would be written; take another --out, or give --overwrite")
+    if isinstance(output, Path):
+        _check_folder(output)
+
+
+def _check_folder(output: Path) -> None:
+    if any(part.endswith(":") for part in output.parts):  # what pathlib makes of an address
+        raise OutputError(f"--out {output}: is no path of a folder; give an address as text, as s3://BUCKET/KEY")
     parent = next(folder for folder in output.parents if folder.exists())
     if not parent.is_dir():
         raise OutputError(f"--out {output}: {parent} is a file, no folder; take another path")
@@ -106,7 +115,7 @@ def _time(nanoseconds: int) -> str:
     return datetime.fromtimestamp(nanoseconds / 1e9).isoformat(" ", "microseconds")
 
 
-def restitched(old: Journal, place: Path, changes: Mapping[str, Any]) -> RunSpec:
+def restitched(old: Journal, place: AnyPath, changes: Mapping[str, Any]) -> RunSpec:
     """The spec of a run stitched again, in place or at a new one, from the records that it has.
 
     Raises:
@@ -120,14 +129,16 @@ def restitched(old: Journal, place: Path, changes: Mapping[str, Any]) -> RunSpec
     RunConfig(model=before.model.location, **{**before.facts("layout"), **changes})  # which checks the values
     choose_levels(changes.get("levels"), before.raster.grid.shape)
     check_place(place, overwrite=False)
-    store = os.path.relpath(old.folder / before.store, journal.folder)
+    if place.drive != old.folder.drive:  # a bucket is one
+        raise OutputError(f"--out {place}: the records are elsewhere; take a path beside {old.folder}")
+    store = relative(follow(old.folder, before.store), journal.folder)
     if journal.exists and journal.spec().store != store:
         raise OutputError(f"--out {place}: a run with records of its own is there; take another path")
     # Not the place that it was made at: the folders may have been moved since, or be a copy.
     return replace(before, output=str(place), store=store, **changes)
 
 
-def existing(output: Path) -> Journal:
+def existing(output: AnyPath) -> Journal:
     """The journal of a run that was begun.
 
     Raises:
@@ -141,13 +152,13 @@ def existing(output: Path) -> Journal:
     return journal
 
 
-def clear_mosaic(output: Path) -> None:
+def clear_mosaic(output: AnyPath) -> None:
     """Drop a mosaic with the files beside it, which would name what is not there."""
     remove_mosaic(output)
     remove_companions(output)
 
 
-def clear(output: Path) -> None:
+def clear(output: AnyPath) -> None:
     """Drop a run and its mosaic."""
     clear_mosaic(output)
     Journal.of(output).clear()

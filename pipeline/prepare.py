@@ -18,6 +18,7 @@ from pipeline.aoi import choose_aoi
 from pipeline.config import RunConfig, overlap_pixels
 from pipeline.devices import choose_precision
 from pipeline.errors import UsageError
+from pipeline.paths import AnyPath
 from pipeline.preprocess import choose_scaling
 from pipeline.pyramid import choose_levels
 from pipeline.raster import open_raster
@@ -30,7 +31,7 @@ FAR = 1.5
 """How many times larger or smaller a pixel may be than those of the training before the user is told."""
 
 
-def prepare(source: str, output: Path, config: RunConfig) -> RunSpec:
+def prepare(source: str, output: AnyPath, config: RunConfig) -> RunSpec:
     """The run spec for one raster.
 
     Raises:

@@ -5,7 +5,6 @@ pixel is a pixel that is there. A block reads what it writes, not the four block
 """
 
 from itertools import count
-from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from pipeline.clock import Clock
 from pipeline.errors import UsageError
 from pipeline.journal import BlockRecord
 from pipeline.mosaic import Mosaic
+from pipeline.paths import AnyPath, path_of
 from pipeline.spec import RunSpec
 from pipeline.tiling import output_block, output_blocks
 
@@ -56,9 +56,9 @@ def level_tasks(spec: RunSpec) -> dict[str, tuple[int, int, int]]:
     }
 
 
-def downsample(spec: RunSpec, level: int, row: int, col: int) -> tuple[BlockRecord, list[Path]]:
+def downsample(spec: RunSpec, level: int, row: int, col: int) -> tuple[BlockRecord, list[AnyPath]]:
     """Write one block of a level whose finer level stands; its record, and the files that hold it."""
-    clock, mosaic = Clock(), Mosaic.open(Path(spec.output))
+    clock, mosaic = Clock(), Mosaic.open(path_of(spec.output))
     block = output_block(level_shape(spec.raster.grid.shape, level), spec.layout.side, row, col)
     window = block.window
     finer = tuple(slice(2 * part.start, 2 * part.stop, 2) for part in window.slices)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from pipeline.journal import BlockRecord
 from pipeline.link import read_objects, views_of
 from pipeline.mosaic import Mosaic
 from pipeline.object_table import measure, save_extents
+from pipeline.paths import AnyPath, follow, path_of
 from pipeline.spec import RunSpec, read_spec
 from pipeline.stitch.blend import blend
 from pipeline.stitch.exact import exact
@@ -40,15 +40,15 @@ class RenderWorker:
     """
 
     spec: RunSpec
-    folder: Path
+    folder: AnyPath
     store: Store = field(init=False)
     mosaic: Mosaic = field(init=False)
 
     def __post_init__(self) -> None:
-        self.store = Store(self.folder / self.spec.store, self.spec.plan, self.spec.record_layout)
-        self.mosaic = Mosaic.open(Path(self.spec.output))
+        self.store = Store(follow(self.folder, self.spec.store), self.spec.plan, self.spec.record_layout)
+        self.mosaic = Mosaic.open(path_of(self.spec.output))
 
-    def run(self, block: OutputBlock) -> tuple[BlockRecord, list[Path]]:
+    def run(self, block: OutputBlock) -> tuple[BlockRecord, list[AnyPath]]:
         """Render one block; its record, and the files that hold it."""
         clock, spec = Clock(), self.spec
         window = surroundings(block.window, spec.sieve, spec.plan.raster)
@@ -64,7 +64,7 @@ class RenderWorker:
         pixels = block.window.height * block.window.width
         return BlockRecord(block.name, "render", spec.render_fingerprint, pixels, seconds=clock.rounded()), files
 
-    def _write(self, block: OutputBlock, arrays: Arrays) -> list[Path]:
+    def _write(self, block: OutputBlock, arrays: Arrays) -> list[AnyPath]:
         """Write the block's pixels, and where its objects lie; the files."""
         self.mosaic.write(block.window, level=0, **arrays)
         files = [path for path in self.mosaic.objects(block.window) if path.exists()]

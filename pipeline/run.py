@@ -1,8 +1,6 @@
 """A run from end to end: PLAN, INFER, STITCH, FINISH, each continued from what already stands."""
 
-import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import budget, worker
+from pipeline.buckets import answering
 from pipeline.cluster import Cluster, connect
 from pipeline.cluster.flight import OnFailure
 from pipeline.cluster.pulse import stopping
@@ -23,6 +22,7 @@ from pipeline.export.report import report_run
 from pipeline.journal import BlockRecord, Journal, Step, sweep
 from pipeline.mosaic import Mosaic
 from pipeline.object_table import count_objects, write_objects
+from pipeline.paths import AnyPath, built, path_of, remove_tree
 from pipeline.place import check_place, clear, clear_mosaic, continued, existing, restitched
 from pipeline.prepare import prepare
 from pipeline.report import OnProgress, Progress, Report, Status
@@ -34,8 +34,9 @@ SHOWN = 20
 """Missing blocks that a message names."""
 
 
+@answering()
 def segment_raster(
-    source: str | Path, output: str | Path, config: RunConfig, on_progress: OnProgress | None = None
+    source: str | Path, output: str | AnyPath, config: RunConfig, on_progress: OnProgress | None = None
 ) -> Report:
     """Segment one raster into a mosaic, or continue a run that was stopped.
 
@@ -44,7 +45,7 @@ def segment_raster(
         RunError: A block failed; the same call continues.
         RetryLater: The cluster gave way; the same call continues.
     """
-    output = Path(output).resolve()
+    output = path_of(output).resolve()
     journal = Journal.of(output)
     spec = prepare(str(source), output, config)
     check_place(output, config.overwrite)
@@ -64,9 +65,10 @@ def segment_raster(
         return Run(tasks, on_progress or _silent).all(config)
 
 
+@answering()
 def stitch_raster(
-    output: str | Path,
-    new: str | Path | None = None,
+    output: str | AnyPath,
+    new: str | AnyPath | None = None,
     config: RunConfig | None = None,
     on_progress: OnProgress | None = None,
     **changes: Any,
@@ -84,27 +86,28 @@ def stitch_raster(
         UsageError: There is no run, its store was dropped, or a change is none that stitching can make.
         RetryLater: Tile blocks are missing.
     """
-    old, place = existing(Path(output)), Path(new or output).resolve()
+    old, place = existing(path_of(output)), path_of(new or output).resolve()
     spec = restitched(old, place, changes)
     journal = Journal.of(place)
     with journal.lock():
         _require_records(old)
         if journal.exists and journal.spec().render_fingerprint != spec.render_fingerprint:
             journal.drop("render")
-            clear_mosaic(Path(spec.output))
+            clear_mosaic(path_of(spec.output))
         journal.begin(spec)
         run = Run(Tasks(spec, journal), on_progress or _silent)
         return run.all(config or RunConfig(model=spec.model.location), infer=False)
 
 
-def status(output: str | Path) -> Status:
+@answering()
+def status(output: str | AnyPath) -> Status:
     """How far a run is.
 
     Raises:
         OutputError: There is no run.
     """
-    journal = existing(Path(output))
-    tasks = Tasks(replace(journal.spec(), output=str(Path(output).resolve())), journal)
+    journal = existing(path_of(output))
+    tasks = Tasks(replace(journal.spec(), output=str(path_of(output).resolve())), journal)
     missing = {step: list(tasks.left(step)) for step in tasks.steps}
     done = {step: [name for name in tasks.of(step) if name not in set(missing[step])] for step in tasks.steps}
     return Status(str(output), done, missing, tasks.skipped, tasks.finished)
@@ -209,27 +212,30 @@ class Run:
         self.seconds[step] = round(time.perf_counter() - start, 3)
 
     def _create_store(self) -> None:
-        """Make the store; one that is there stays, and one that is another run's is not ours to fill."""
+        """Make the store, as the mosaic is made; one that is another run's is not ours to fill."""
         store = self.tasks.store
         if store.parent != self.journal.folder:
             raise RetryLater(f"{store}: tile blocks are missing; finish the run that they belong to first")
-        if store.exists():
+        if isinstance(store, Path) and store.exists():
             return
-        for stale in self.journal.folder.glob("store.*partial") if not self.tasks.shard else ():
-            shutil.rmtree(stale)
-        partial = store.with_name(f"store.{uuid.uuid4().hex}.partial")
-        Store(partial, self.spec.plan, self.spec.record_layout).create()
+        for stale in self.journal.folder.glob(".store.*") if not self.tasks.shard else ():
+            remove_tree(stale)
         try:
-            partial.replace(store)
-        except OSError:  # another part of the run was faster
-            shutil.rmtree(partial)
+            with built(store) as folder:
+                Store(folder, self.spec.plan, self.spec.record_layout).create()
+        except OSError:
+            if not store.exists():
+                raise
+            # Another part of the run was faster.
 
     def _create_mosaic(self) -> None:
+        """Make the mosaic; one that is there stays, but in a bucket it may have been begun, and is made again."""
         spec, model = self.spec, self.spec.model
-        if Path(spec.output).exists():
+        output = path_of(spec.output)
+        if isinstance(output, Path) and output.exists():
             return
         Mosaic.create(
-            Path(spec.output),
+            output,
             spec.raster.grid,
             spec.raster.crs,
             classes=model.classes,
@@ -244,8 +250,8 @@ class Run:
 
     def _finish(self) -> None:
         """Consolidate the mosaic, write what stands beside it and the report, and say last that all is complete."""
-        sweep(Path(self.spec.output), age=0)  # zarr would warn of what it does not know, and nobody writes any more
-        mosaic = Mosaic.open(Path(self.spec.output))
+        sweep(path_of(self.spec.output), age=0)  # zarr would warn of what it does not know, and nobody writes any more
+        mosaic = Mosaic.open(path_of(self.spec.output))
         mosaic.finish()
         write_companions(mosaic)
         if self.spec.objects:

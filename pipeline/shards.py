@@ -5,17 +5,16 @@ hold, so the shard is written here as the tiles come: compressed chunks one afte
 that takes its name only when it is complete and on disk. What results is an ordinary shard that any Zarr reader reads.
 """
 
-import os
-import uuid
-from collections.abc import Sequence
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, Any
 
 import google_crc32c
 import numpy as np
 from numcodecs import Blosc
 from numpy.typing import DTypeLike, NDArray
+
+from pipeline.paths import AnyPath, read_part, whole
 
 ABSENT = np.uint64(2**64 - 1)
 """Offset and length of a chunk that was not written."""
@@ -28,38 +27,17 @@ def codec() -> Blosc:
     return Blosc(cname="zstd", clevel=1, shuffle=Blosc.SHUFFLE)
 
 
-def sync(path: Path) -> None:
-    """Wait until a file or folder is on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def checksum(path: Path) -> int:
-    """crc32c of a file."""
-    crc = 0
-    with path.open("rb") as file:
-        while piece := file.read(2**20):
-            crc = google_crc32c.extend(crc, piece)
-    return crc
-
-
 class ShardWriter:
-    """Writes one shard; a context manager that leaves either the whole file or none.
+    """Writes one shard to an open file.
 
     Args:
-        path: The shard's final place.
+        file: Empty, and the shard's alone.
         grid: Chunks per axis of the shard.
     """
 
-    def __init__(self, path: Path, grid: Sequence[int]) -> None:
-        self.path = path
+    def __init__(self, file: IO[bytes], grid: Sequence[int]) -> None:
         self.index = np.full((*grid, 2), ABSENT, "<u8")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-        self._file = self._partial.open("wb")
+        self._file = file
 
     def add(self, position: tuple[int, ...], chunk: NDArray[Any]) -> None:
         """Append one chunk; `position` counts chunks within the shard."""
@@ -67,26 +45,24 @@ class ShardWriter:
         self.index[position] = self._file.tell(), len(data)
         self._file.write(data)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._file:
-            if kind is None:
-                self._finish()
-        if kind is None:
-            self._partial.replace(self.path)
-            sync(self.path.parent)
-        else:
-            self._partial.unlink()
-
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Append the index, which makes it a shard."""
         index = self.index.tobytes()
         self._file.write(index + google_crc32c.value(index).to_bytes(CRC_BYTES, "little"))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+
+
+@contextmanager
+def new_shard(path: AnyPath, grid: Sequence[int]) -> Iterator[ShardWriter]:
+    """The writer of a shard that is there, whole, when the context ends well, and else is not.
+
+    Args:
+        path: The shard's place.
+        grid: Chunks per axis of the shard.
+    """
+    with whole(path) as file:
+        writer = ShardWriter(file, grid)
+        yield writer
+        writer.finish()
 
 
 class ShardReader:
@@ -99,7 +75,7 @@ class ShardReader:
         dtype: Type of a chunk.
     """
 
-    def __init__(self, path: Path, grid: Sequence[int], shape: Sequence[int], dtype: DTypeLike) -> None:
+    def __init__(self, path: AnyPath, grid: Sequence[int], shape: Sequence[int], dtype: DTypeLike) -> None:
         self.path = path
         self.shape = tuple(shape)
         self.dtype = np.dtype(dtype).newbyteorder("<")
@@ -107,9 +83,7 @@ class ShardReader:
 
     def _read_index(self, grid: tuple[int, ...]) -> NDArray[np.uint64]:
         size = 16 * int(np.prod(grid)) + CRC_BYTES
-        with self.path.open("rb") as file:
-            file.seek(-size, os.SEEK_END)
-            data = file.read(size)
+        data = read_part(self.path, -size, size)
         index, crc = data[:-CRC_BYTES], data[-CRC_BYTES:]
         if google_crc32c.value(index) != int.from_bytes(crc, "little"):
             raise OSError(f"{self.path}: the index is damaged")
@@ -120,9 +94,7 @@ class ShardReader:
         offset, length = self.index[position]
         if offset == ABSENT:
             return None
-        with self.path.open("rb") as file:
-            file.seek(int(offset))
-            data = file.read(int(length))
+        data = read_part(self.path, int(offset), int(length))
         chunk = np.empty(self.shape, self.dtype)  # its own memory, as torch takes none that is read-only
         codec().decode(data, chunk)
         return chunk

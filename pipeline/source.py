@@ -17,6 +17,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
 from pipeline.addresses import REMOTE, check_host, public, redacted
+from pipeline.buckets import endpoint
 from pipeline.errors import InputError
 from pipeline.tiff import check_complete, largest_block, pages
 from pipeline.vrt import vetted
@@ -137,7 +138,7 @@ def _remote(name: str, allowed: bool) -> Source:
         raise InputError(f"{shown(name)}: only files and http, https, s3, gs and az addresses are read; unpack it")
     if not allowed:
         raise InputError(
-            f"{shown(name)}: is on another host; download it and give the file, or allow it: run --allow-remote"
+            f"{shown(name)}: is on another host; download it, or let run, plan or preview read it with --allow-remote"
         )
     check_host(name)
     driver = "JP2OpenJPEG" if name.partition("?")[0].lower().endswith((".jp2", ".j2k")) else "GTiff"
@@ -213,7 +214,29 @@ def check_block(name: str, size: int, most: int) -> None:
 
 def gdal_env(remote: bool) -> Any:
     """The options under which a raster is opened and read; they are a thread's own, so each access enters them."""
-    return rasterio.Env(**(GDAL_OPTIONS | (REMOTE_OPTIONS if remote else NO_REQUESTS)))
+    return rasterio.Env(**(GDAL_OPTIONS | (REMOTE_OPTIONS | _s3_options() if remote else NO_REQUESTS)))
+
+
+def _s3_options() -> dict[str, str]:
+    """Where S3 is, in GDAL's words, if the environment says in those of Amazon's programs that it is elsewhere."""
+    scheme, _, host = endpoint().partition("://")
+    if not host:
+        return {}
+    return {
+        "AWS_S3_ENDPOINT": host.rstrip("/"),
+        "AWS_HTTPS": "NO" if scheme == "http" else "YES",
+        "AWS_VIRTUAL_HOSTING": "FALSE",
+    }
+
+
+def _name(source: Source) -> str | Path:
+    """The source as GDAL's drivers know it."""
+    if not source.remote:
+        return Path(source.path)
+    scheme, _, rest = source.path.partition("://")
+    if source.path.startswith("/vsi"):
+        return source.path
+    return f"/vsicurl/{source.path}" if scheme in ("http", "https") else f"/vsi{scheme}/{rest}"
 
 
 def open_source(source: Source) -> tuple[Any, bool]:
@@ -223,11 +246,11 @@ def open_source(source: Source) -> tuple[Any, bool]:
         RasterioError: GDAL cannot open it.
         InputError: Its own metadata name another file.
     """
-    name: str | Path = source.path if source.remote else Path(source.path)
+    name = _name(source)
     if source.driver == "VRT":
         name, _ = vetted(Path(source.path))
     elif source.page:
-        name = f"GTIFF_DIR:{source.page + 1}:{source.path}"
+        name = f"GTIFF_DIR:{source.page + 1}:{name}"
     # Filters of warnings are the process's: one thread at a time, and only this one warning is kept back.
     with _OPENING, gdal_env(source.remote), warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always", NotGeoreferencedWarning)

@@ -16,6 +16,7 @@ from pipeline.addresses import public
 from pipeline.aoi import Aoi
 from pipeline.chunks import Layout as MosaicLayout
 from pipeline.codes import Codes, codes
+from pipeline.paths import AnyPath, read_text
 from pipeline.preprocess import Scaling
 from pipeline.raster import RasterSpec
 from pipeline.stitch.queries import Rules
@@ -286,6 +287,6 @@ def _hash(facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=list).encode()).hexdigest()[:16]
 
 
-def read_spec(folder: Path) -> RunSpec:
+def read_spec(folder: AnyPath) -> RunSpec:
     """The run spec of a run folder; OSError or ValueError, KeyError, TypeError where there is none."""
-    return RunSpec.from_json((folder / "run.json").read_text())
+    return RunSpec.from_json(read_text(folder / "run.json"))

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +25,8 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
-from pipeline.shards import ShardReader, ShardWriter
+from pipeline.paths import AnyPath, stamp, zarr_store
+from pipeline.shards import ShardReader, new_shard
 from pipeline.stitch.queries import TileQueries
 from pipeline.tiling import Tile, TileBlock, TilePlan, Window
 
@@ -76,16 +76,16 @@ class Store:
         layout: The arrays.
     """
 
-    def __init__(self, folder: Path, plan: TilePlan, layout: Layout) -> None:
+    def __init__(self, folder: AnyPath, plan: TilePlan, layout: Layout) -> None:
         self.folder = folder
         self.plan = plan
         self.layout = layout
-        self._readers: dict[Path, tuple[Any, ShardReader]] = {}
+        self._readers: dict[AnyPath, tuple[Any, ShardReader]] = {}
 
     def create(self) -> None:
         """Write the schema and all arrays' metadata; no record yet."""
-        side = self.plan.block_size
-        group = zarr.create_group(self.folder, zarr_format=3, attributes={"schema": SCHEMA, "kind": self.layout.kind})
+        side, attributes = self.plan.block_size, {"schema": SCHEMA, "kind": self.layout.kind}
+        group = zarr.create_group(zarr_store(self.folder), zarr_format=3, attributes=attributes)
         for name, (shape, dtype) in self.layout.arrays.items():
             group.create_array(
                 name,
@@ -107,14 +107,14 @@ class Store:
 
     @cached_property
     def _valid(self) -> zarr.Array[Any]:
-        return zarr.open_array(self.folder / "valid", mode="r+")
+        return zarr.open_array(zarr_store(self.folder / "valid"), mode="r+")
 
     @contextmanager
     def writer(self, block: TileBlock) -> Iterator[Callable[[Tile, dict[str, NDArray[Any]]], None]]:
         """A function that takes the record of one tile; the block's shards appear when the context ends well."""
         with ExitStack() as stack:
             shards = {
-                name: stack.enter_context(ShardWriter(self._shard(name, *block.index), self._grid(name)))
+                name: stack.enter_context(new_shard(self._shard(name, *block.index), self._grid(name)))
                 for name in self.layout.arrays
             }
 
@@ -134,7 +134,7 @@ class Store:
         """Write the validity of the block's own pixels."""
         self._valid[block.owned.slices] = valid.astype(np.uint8)
 
-    def objects(self, block: TileBlock) -> list[Path]:
+    def objects(self, block: TileBlock) -> list[AnyPath]:
         """The files that hold the block: its shards, and the chunks of `valid` that are stored."""
         shards = [self._shard(name, *block.index) for name in self.layout.arrays]
         height, width = self._valid_chunk
@@ -158,11 +158,10 @@ class Store:
     def _reader(self, name: str, row: int, col: int) -> ShardReader:
         """The reader of a shard as it is now: a worker may live on while another run writes the block again."""
         path = self._shard(name, row, col)
-        stat = path.stat()
-        stamp = stat.st_ino, stat.st_size, stat.st_mtime_ns
-        if self._readers.get(path, (None,))[0] != stamp:
+        now = stamp(path)
+        if self._readers.get(path, (None,))[0] != now:
             shape, dtype = self.layout.arrays[name]
-            self._readers[path] = stamp, ShardReader(path, self._grid(name), shape, dtype)
+            self._readers[path] = now, ShardReader(path, self._grid(name), shape, dtype)
         return self._readers[path][1]
 
     def masks(self, tile: Tile) -> NDArray[Any] | None:
@@ -193,7 +192,7 @@ class Store:
         side = self.plan.block_size
         return side, side, *(1 for _ in self.layout.arrays[name][0])
 
-    def _shard(self, name: str, row: int, col: int) -> Path:
+    def _shard(self, name: str, row: int, col: int) -> AnyPath:
         zeros = ["0"] * len(self.layout.arrays[name][0])
         return self.folder.joinpath(name, "c", str(row), str(col), *zeros)
 

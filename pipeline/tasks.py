@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.config import parse_shard
 from pipeline.journal import BlockRecord, Journal, Step
 from pipeline.link import ALL
+from pipeline.paths import AnyPath, follow, path_of
 from pipeline.pyramid import level_shape, level_tasks
 from pipeline.spec import RunSpec
 
@@ -70,7 +71,7 @@ class Tasks:
 
     def _stand(self, step: Step) -> list[BlockRecord]:
         # A block of nothing but nodata has no objects: its record says nothing about a mosaic that is gone.
-        if step in ("render", "downsample") and not Path(self.spec.output).exists():
+        if step in ("render", "downsample") and not path_of(self.spec.output).exists():
             return []
         return list(self.journal_of(step).records(step, self.fingerprint(step)))
 
@@ -108,6 +109,7 @@ class Tasks:
         return sum(rows * cols for rows, cols in shapes)
 
     @property
-    def store(self) -> Path:
+    def store(self) -> AnyPath:
         """Where the per-tile records lie."""
-        return Path(os.path.normpath(self.journal.folder / self.spec.store))
+        store = follow(self.journal.folder, self.spec.store)
+        return Path(os.path.normpath(store)) if isinstance(store, Path) else store

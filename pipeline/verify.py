@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
+from pipeline.buckets import answering
 from pipeline.journal import Step
+from pipeline.paths import AnyPath
 from pipeline.place import existing
 from pipeline.tasks import Tasks
 
@@ -33,7 +34,8 @@ class Verified:
     damaged: tuple[Damage, ...]
 
 
-def verify(output: Path) -> Verified:
+@answering()
+def verify(output: AnyPath) -> Verified:
     """Hold every file of every block against its checksum, and forget the records of those that are damaged.
 
     Raises:

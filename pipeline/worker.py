@@ -7,17 +7,18 @@ pixels pass through the scheduler. A block that is done already is not done agai
 import logging
 import threading
 import traceback
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from eomt_core.errors import ModelError
 from pipeline.addresses import redacted
+from pipeline.buckets import explained
 from pipeline.cluster.pulse import Pulse
 from pipeline.errors import DISK_FULL, BlockError, EomtBatchError, RetryLater, RunError, TransientError
 from pipeline.infer import InferWorker
 from pipeline.journal import BlockRecord, Journal
 from pipeline.link import LinkWorker, resolve_run
+from pipeline.paths import follow, path_of, stamp_of_folder
 from pipeline.pyramid import downsample
 from pipeline.render import RenderWorker
 from pipeline.spec import Engine, RunSpec, read_spec
@@ -28,8 +29,8 @@ log = logging.getLogger(__name__)
 _lock = threading.Lock()
 _device = threading.Lock()
 _infer: dict[tuple[str, str, Engine], InferWorker] = {}
-_link: dict[tuple[str, str, int], LinkWorker] = {}
-_render: dict[tuple[str, str, int], RenderWorker] = {}
+_link: dict[tuple[str, str, Hashable], LinkWorker] = {}
+_render: dict[tuple[str, str, Hashable], RenderWorker] = {}
 
 
 def infer_block(folder: str, row: int, col: int, engine: Engine) -> BlockRecord:
@@ -45,7 +46,7 @@ def infer_block(folder: str, row: int, col: int, engine: Engine) -> BlockRecord:
 
 
 def _infer_block(folder: str, row: int, col: int, engine: Engine) -> BlockRecord:
-    spec, journal = read_spec(Path(folder)), Journal(Path(folder))
+    spec, journal = read_spec(path_of(folder)), Journal(path_of(folder))
     block = spec.plan.block(row, col)
     done = journal.find("infer", block.name, spec.infer_fingerprint)
     if done:
@@ -61,8 +62,9 @@ def skip_block(task: tuple[Any, ...], error: BlockError) -> BlockRecord:
     """Leave the tile block of an `infer_block` as nodata, with a record that says why; a rerun tries it again."""
     folder, row, col, *_ = task
     log.warning("skipped: %s", error)
-    spec, journal = read_spec(Path(folder)), Journal(Path(folder))
-    block, store = spec.plan.block(row, col), Store(Path(folder) / spec.store, spec.plan, spec.record_layout)
+    spec, journal = read_spec(path_of(folder)), Journal(path_of(folder))
+    place = follow(path_of(folder), spec.store)
+    block, store = spec.plan.block(row, col), Store(place, spec.plan, spec.record_layout)
     store.write_nothing(block)
     pixels = block.owned.height * block.owned.width
     record = BlockRecord(block.name, "infer", spec.infer_fingerprint, pixels, skipped=str(error))
@@ -80,7 +82,7 @@ def link_block(folder: str, row: int, col: int) -> BlockRecord:
 
 
 def _link_block(folder: str, row: int, col: int) -> BlockRecord:
-    spec, journal = read_spec(Path(folder)), Journal(Path(folder))
+    spec, journal = read_spec(path_of(folder)), Journal(path_of(folder))
     block = spec.plan.block(row, col)
     done = journal.find("link", block.name, spec.link_fingerprint)
     if done:
@@ -99,8 +101,8 @@ def resolve(folder: str, row: int, col: int) -> BlockRecord:
 
 
 def _resolve(folder: str) -> BlockRecord:
-    spec, journal = read_spec(Path(folder)), Journal(Path(folder))
-    return journal.commit(*resolve_run(spec, Path(folder)))
+    spec, journal = read_spec(path_of(folder)), Journal(path_of(folder))
+    return journal.commit(*resolve_run(spec, path_of(folder)))
 
 
 def render_block(folder: str, row: int, col: int) -> BlockRecord:
@@ -114,7 +116,7 @@ def render_block(folder: str, row: int, col: int) -> BlockRecord:
 
 
 def _render_block(folder: str, row: int, col: int) -> BlockRecord:
-    spec, journal = read_spec(Path(folder)), Journal(Path(folder))
+    spec, journal = read_spec(path_of(folder)), Journal(path_of(folder))
     block = spec.output_block(row, col)
     done = journal.find("render", block.name, spec.render_fingerprint)
     if done:
@@ -133,7 +135,7 @@ def downsample_block(folder: str, level: int, row: int, col: int) -> BlockRecord
 
 
 def _downsample_block(folder: str, level: int, row: int, col: int) -> BlockRecord:
-    spec, journal = read_spec(Path(folder)), Journal(Path(folder))
+    spec, journal = read_spec(path_of(folder)), Journal(path_of(folder))
     done = journal.find("downsample", f"{level}-{row}-{col}", spec.render_fingerprint)
     return done or journal.commit(*downsample(spec, level, row, col))
 
@@ -154,6 +156,8 @@ def _failure(block: str, error: Exception) -> EomtBatchError:
     failure: EomtBatchError
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         failure = RetryLater(f"{block}: the disk is full ({text}); make room and run the same command again")
+    elif told := explained(error):
+        failure = RetryLater(f"{block}: {told}")
     else:
         failure = _kind(error)(f"{block}: {text}" if _is_ours(error) else f"{block}: {type(error).__name__}: {text}")
     failure.add_note(redacted("".join(traceback.format_exception(error))))
@@ -188,7 +192,7 @@ def _infer_worker(spec: RunSpec, folder: str, engine: Engine) -> InferWorker:
     with _lock:
         if key not in _infer:
             _infer.clear()  # a worker serves one run at a time, and two models may not fit
-            _infer[key] = InferWorker.load(spec, Path(folder), engine)
+            _infer[key] = InferWorker.load(spec, path_of(folder), engine)
         return _infer[key]
 
 
@@ -197,7 +201,7 @@ def _link_worker(spec: RunSpec, folder: str) -> LinkWorker:
     with _lock:
         if key not in _link:
             _link.clear()
-            _link[key] = LinkWorker(spec, Path(folder))
+            _link[key] = LinkWorker(spec, path_of(folder))
         return _link[key]
 
 
@@ -207,12 +211,12 @@ def _render_worker(spec: RunSpec, folder: str) -> RenderWorker:
     with _lock:
         if key not in _render:
             _render.clear()
-            _render[key] = RenderWorker(spec, Path(folder))
+            _render[key] = RenderWorker(spec, path_of(folder))
             if linked:
                 _render[key].views = linked.views  # fused already
         return _render[key]
 
 
-def _inferred(spec: RunSpec, folder: str) -> int:
+def _inferred(spec: RunSpec, folder: str) -> Hashable:
     """When a tile block was inferred last: a run may begin anew, or repair a block, while its workers live on."""
-    return (Path(folder) / spec.store).parent.joinpath("records", "infer").stat().st_mtime_ns
+    return stamp_of_folder(follow(path_of(folder), spec.store).parent / "records" / "infer")

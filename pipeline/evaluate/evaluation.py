@@ -16,6 +16,7 @@ from pipeline.evaluate.labels import VOID, Ignore, Kind, Labels, open_labels
 from pipeline.evaluate.tally import Tally
 from pipeline.journal import Journal
 from pipeline.mosaic import Mosaic, open_mosaic
+from pipeline.paths import AnyPath
 from pipeline.raster import MAX_BLOCK_BYTES, Reader
 from pipeline.report import OnProgress, Progress
 from pipeline.source import shown
@@ -92,7 +93,7 @@ def _finite(value: Any) -> Any:
 
 
 def evaluate_mosaic(
-    path: Path | str,
+    path: AnyPath | str,
     labels: Path | str,
     *,
     kind: Kind | None = None,

@@ -10,6 +10,7 @@ from typing import Literal
 from pipeline.errors import OutputError, UsageError
 from pipeline.journal import Journal
 from pipeline.mosaic import Mosaic, open_mosaic
+from pipeline.paths import AnyPath
 from pipeline.report import OnProgress
 
 To = Literal["cog", "gpkg", "fgb", "parquet", "stac"]
@@ -26,7 +27,7 @@ PACKAGES = {**dict.fromkeys(TRACED, ("pyogrio", "shapely")), "stac": ("pystac", 
 
 
 def export_mosaic(
-    path: Path | str,
+    path: AnyPath | str,
     to: To,
     output: Path | str,
     *,

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -18,6 +17,7 @@ from pipeline.export.trace import Region
 from pipeline.journal import Journal
 from pipeline.mosaic import Mosaic
 from pipeline.object_table import FILE
+from pipeline.paths import AnyPath
 from pipeline.report import OnProgress, Progress
 from pipeline.tiling import Window
 
@@ -100,7 +100,7 @@ class Objects:
         pixels: (N + 1,).
     """
 
-    path: Path
+    path: AnyPath
     kinds: NDArray[np.uint16]
     scores: NDArray[np.float32]
     pixels: NDArray[np.int64]
@@ -117,7 +117,8 @@ class Objects:
             raise InputError(
                 f"{path}: is not there, which has the objects' classes and scores; put it beside the .zarr"
             )
-        table = pq.read_table(path, columns=["id", "class", "score", "area"])
+        with path.open("rb") as file:
+            table = pq.read_table(file, columns=["id", "class", "score", "area"])
         ids, kinds, scores, areas = (column.to_numpy() for column in table.itercolumns())
         rows = int(ids.max(initial=0)) + 1
         made = cls(path, np.zeros(rows, np.uint16), np.zeros(rows, np.float32), np.zeros(rows, np.int64))

@@ -15,6 +15,7 @@ from pipeline.export.colours import distinct, paint_classes, paint_confidence, p
 from pipeline.export.thin import Shape, fit, middles, thin
 from pipeline.journal import Journal
 from pipeline.mosaic import Mosaic, open_mosaic
+from pipeline.paths import AnyPath
 from pipeline.raster import Reader, open_raster
 from pipeline.source import shown
 from pipeline.spec import RunSpec
@@ -67,7 +68,7 @@ class Subject:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def open(cls, path: Path, image: str | None = None, **options: Any) -> "Subject":
+    def open(cls, path: AnyPath, image: str | None = None, **options: Any) -> "Subject":
         """Look at what there is.
 
         Args:

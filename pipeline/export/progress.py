@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.export.timeline import course
 from pipeline.journal import BlockRecord, Journal
 from pipeline.object_table import count_objects
+from pipeline.paths import read_text
 from pipeline.spec import RunSpec
 from pipeline.tasks import Tasks
 
@@ -63,7 +64,7 @@ def _state(run: RunSpec, tiles: int | None, row: int, col: int) -> str:
 def _figures(journal: Journal) -> dict[str, Any]:
     """What the last run noted of itself."""
     try:
-        found = json.loads((journal.folder / "report.json").read_text())
+        found = json.loads(read_text(journal.folder / "report.json"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -17,11 +17,13 @@ from typing import Any
 from eomt_core.describe import describe_model
 from eomt_core.errors import ModelError
 from pipeline.codes import codes
+from pipeline.companions import companions
 from pipeline.export.colours import RAMP, UNLABELLED, data_uri
 from pipeline.export.panes import Subject, numbered
 from pipeline.export.progress import progress_facts
 from pipeline.export.survey import Survey, survey
-from pipeline.journal import Journal, write_atomically
+from pipeline.journal import Journal
+from pipeline.paths import AnyPath, path_of, write_atomically
 from pipeline.spec import RunSpec
 from pipeline.stitch.seams import Seams
 
@@ -43,16 +45,16 @@ log = logging.getLogger(__name__)
 def report_run(output: str) -> None:
     """Write the report of a run that is done into its folder. What goes wrong is told and does no other harm."""
     try:
-        path = Path(output)
+        path = path_of(output)
         write_report(Subject.open(path), Journal.of(path).folder / FILE)
     except Exception as error:
         log.warning(
             "no %s (%s: %s); the mosaic is complete: make it with `eomt-batch preview %s -o %s`",
-            *(FILE, type(error).__name__, " ".join(str(error).split()), Path(output).name, FILE),
+            *(FILE, type(error).__name__, " ".join(str(error).split()), path_of(output).name, FILE),
         )
 
 
-def write_report(subject: Subject, path: Path) -> None:
+def write_report(subject: Subject, path: AnyPath) -> None:
     """Write the page; it appears when it is whole.
 
     Args:
@@ -185,10 +187,10 @@ def _commands(subject: Subject) -> Iterator[dict[str, str]]:
     name, arrays = subject.mosaic.path.name, subject.mosaic.names
     sources = [f'ZARR:"{name}":/0/{array}' for array in arrays]
     needs = "" if subject.mosaic.root.metadata.zarr_format == 2 else " (3.11 or newer)"
-    companions = [path.name for path in sorted(subject.mosaic.path.parent.glob(f"{subject.mosaic.path.stem}.*.vrt"))]
+    vrts = sorted(path.name for path in companions(subject.mosaic.path) if path.suffix == ".vrt" and path.exists())
     yield {
         "title": f"QGIS{needs and ' with GDAL' + needs}: source of a new raster layer; put the folder before the name",
-        "text": "\n".join(companions or sources),
+        "text": "\n".join(vrts or sources),
     }
     targets = [
         f"gdal_translate {shlex.quote(source)} {array}.tif" for source, array in zip(sources, arrays, strict=True)

@@ -18,6 +18,7 @@ from pipeline.errors import InputError
 from pipeline.georeference import Georeference
 from pipeline.journal import Journal
 from pipeline.mosaic import Mosaic
+from pipeline.paths import AnyPath
 
 if TYPE_CHECKING:
     from pystac import Asset, Item
@@ -113,7 +114,9 @@ def _source(mosaic: Mosaic, path: Path) -> str:
     return raster.address or _relative(Path(raster.path), path)
 
 
-def _relative(target: Path, path: Path) -> str:
+def _relative(target: AnyPath, path: Path) -> str:
+    if not isinstance(target, Path):
+        return str(target)
     return Path(os.path.relpath(target.resolve(), path.resolve().parent)).as_posix()
 
 

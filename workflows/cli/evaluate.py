@@ -3,18 +3,18 @@
 import json
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.errors import UsageError
-from workflows.cli.options import OF_WORK, Parsed, shared
+from workflows.cli.options import OF_WORK, PATH, Parsed, shared
 from workflows.cli.progress import Meter
 
 if TYPE_CHECKING:
     from pipeline.evaluate import Confusion, Evaluation, Quality
     from pipeline.evaluate.labels import Ignore
+    from pipeline.paths import AnyPath
     from pipeline.stitch.seams import Seams
 
 EXAMPLE = (
@@ -38,7 +38,7 @@ def _ignore(text: str) -> "Ignore":
 
 
 @click.command(epilog=EXAMPLE)
-@click.argument("mosaic", type=click.Path(path_type=Path), metavar="OUT.zarr")
+@click.argument("mosaic", type=PATH, metavar="OUT.zarr")
 @click.argument("truth", metavar="LABELS")
 @click.option(
     "--labels",
@@ -58,7 +58,7 @@ def _ignore(text: str) -> "Ignore":
 @shared("allow_vrt", "max_block_bytes", "as_json", *OF_WORK)
 @click.pass_context
 def evaluate(
-    ctx: click.Context, /, mosaic: Path, truth: str, kind: Any, ignore: Any, as_json: bool, **options: Any
+    ctx: click.Context, /, mosaic: "AnyPath", truth: str, kind: Any, ignore: Any, as_json: bool, **options: Any
 ) -> None:
     """Compare a mosaic with labels on the same grid.
 

@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from workflows.cli.options import OF_WORK, shared
+from workflows.cli.options import OF_WORK, PATH, shared
 from workflows.cli.progress import Meter
+
+if TYPE_CHECKING:
+    from pipeline.paths import AnyPath
 
 EXAMPLE = """\b
 Examples:
@@ -19,7 +22,7 @@ ARRAYS = ("classes", "instances", "confidence")
 
 
 @click.command(epilog=EXAMPLE)
-@click.argument("mosaic", type=click.Path(path_type=Path), metavar="OUT.zarr")
+@click.argument("mosaic", type=PATH, metavar="OUT.zarr")
 @click.option("--to", type=click.Choice(FORMATS), required=True, help="The format.")
 @click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="The file.")
 @click.option(
@@ -38,7 +41,7 @@ ARRAYS = ("classes", "instances", "confidence")
 @shared("overwrite", help="Replace a file that is there.")
 @shared("as_json", *OF_WORK)
 @click.pass_context
-def export(ctx: click.Context, /, mosaic: Path, out: Path, as_json: bool, **options: Any) -> None:
+def export(ctx: click.Context, /, mosaic: "AnyPath", out: Path, as_json: bool, **options: Any) -> None:
     """Write a mosaic as a GeoTIFF, as polygons, or as a STAC item.
 
     cog: a Cloud Optimized GeoTIFF. gpkg, fgb, parquet: GeoPackage, FlatGeobuf and GeoParquet of connected regions of

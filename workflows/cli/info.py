@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from workflows.cli.options import shared
+
+if TYPE_CHECKING:
+    from pipeline.paths import AnyPath
 
 EXAMPLE = "\b\nExamples:\n  eomt-batch info masks.zarr\n  eomt-batch info ORG/NAME --json"
 
@@ -22,13 +24,14 @@ WIDEST = 200
 def info(subject: str, as_json: bool) -> None:
     """Show a mosaic's making, or a model's card."""
     from pipeline.mosaic import is_ours
+    from pipeline.paths import path_of
 
-    path = Path(subject)
+    path = path_of(subject)
     found = mosaic_facts(path) if path.suffix == ".zarr" or is_ours(path) else model_facts(subject)
     click.echo(json.dumps(found) if as_json else "\n".join(lines(found)))
 
 
-def mosaic_facts(path: Path) -> dict[str, Any]:
+def mosaic_facts(path: "AnyPath") -> dict[str, Any]:
     """All that a mosaic says of itself.
 
     Raises:

@@ -3,11 +3,14 @@
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import click
 
 from pipeline.addresses import public
+
+if TYPE_CHECKING:
+    from pipeline.paths import AnyPath
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Job:
     """
 
     source: str
-    output: Path | None
+    output: "AnyPath | None"
 
     @property
     def name(self) -> str:
@@ -28,7 +31,7 @@ class Job:
         return public(self.source)
 
 
-def jobs(inputs: tuple[str, ...], input_list: IO[str] | None, out: Path | None) -> list[Job]:
+def jobs(inputs: tuple[str, ...], input_list: IO[str] | None, out: "AnyPath | None") -> list[Job]:
     """The rasters of a command, in order.
 
     Raises:

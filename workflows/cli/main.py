@@ -59,6 +59,7 @@ def explain(error: BaseException, command: str | None = None) -> Failure:
         command: The command that was under way.
     """
     from eomt_core.errors import ModelError
+    from pipeline.buckets import explained
     from pipeline.errors import DISK_FULL, EomtBatchError
 
     again = AGAIN.get(command or "", "")
@@ -71,6 +72,8 @@ def explain(error: BaseException, command: str | None = None) -> Failure:
             return Failure(2, _usage(error))
         case EomtBatchError():
             return Failure(error.exit_code, _one_line(error))
+        case _ if told := explained(error):
+            return Failure(told.exit_code, str(told))
         case ModelError():
             return Failure(2, _one_line(error))
         case OSError() if error.errno in DISK_FULL:
@@ -205,9 +208,10 @@ def main() -> None:
     try:
         cli()
     except SystemExit as end:
-        if end.code in EARLY and any(map(_is_busy, threading.enumerate())):
-            # A batch may take minutes: Python would wait for its thread, or tear it out of C++ and abort.
+        if "obstore" in sys.modules or (end.code in EARLY and any(map(_is_busy, threading.enumerate()))):
+            # A batch may take minutes: Python would wait for its thread, or tear it out of C++ and abort. So it
+            # does now and then with obstore's threads, which let go of their objects a moment after they answer.
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(end.code)
+            os._exit(int(end.code or 0))
         raise

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable
 from dataclasses import MISSING, fields
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -35,9 +34,9 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic in newer ver
         try:
             return self.parse(value)
         except UsageError as error:
-            flag = max(param.opts, key=len) if param else ""
+            flag = max(param.opts, key=len) if isinstance(param, click.Option) else ""
             text = str(error)
-            raise click.UsageError(text if text.startswith("--") else f"{flag} {text}") from error
+            raise click.UsageError(text if text.startswith("--") else f"{flag} {text}".strip()) from error
 
 
 def _auto_or_number(text: str) -> int | None:
@@ -52,6 +51,12 @@ def _device(text: str) -> str:
     if not re.fullmatch(DEVICES, text):
         raise UsageError(f"{text}: give auto, cpu, cuda, or some of several GPUs as cuda:1 or cuda:0,1")
     return text
+
+
+def _path(text: str) -> Any:
+    from pipeline.paths import path_of  # which --help need not wait for
+
+    return path_of(text)
 
 
 def _checked(parse: Callable[[str], Any]) -> Callable[[str], str]:
@@ -80,6 +85,7 @@ AUTO = Parsed("auto|N", _auto_or_number)
 BYTES = Parsed("size", parse_bytes)
 DEVICE = Parsed("device", _device)
 NONE = Parsed("none|N", _none_or_number)
+PATH = Parsed("path", _path)
 OVERLAP = Parsed("px|ratio|%", _checked(parse_overlap))
 SHARD = Parsed("i/n", _checked(parse_shard))
 TILE_SIZE = Parsed("px|rows x cols", parse_tile_size)
@@ -100,7 +106,7 @@ _VOICE = {"is_flag": True, "expose_value": False, "callback": _raise_voice, "sho
 OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "out": (
         ("--out", "-o"),
-        {"type": click.Path(path_type=Path), "help": "A .zarr for one input, a folder for several (OUT/<stem>.zarr)."},
+        {"type": PATH, "help": "A .zarr for one input, a folder for several (OUT/<stem>.zarr); or s3://BUCKET/..."},
     ),
     "model": (
         ("--model", "-m"),
@@ -210,7 +216,10 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "keep_store": (("--keep-store/--drop-store",), {"help": "Keep or drop the per-tile records when finished."}),
     "subdataset": (("--subdataset",), {"type": int, "help": "The image of a file with several, from 1."}),
     "allow_vrt": (("--allow-vrt",), {"is_flag": True, "help": "Accept inputs that name files below their folder."}),
-    "allow_remote": (("--allow-remote",), {"is_flag": True, "help": "Accept inputs on other hosts: http, https, s3."}),
+    "allow_remote": (
+        ("--allow-remote",),
+        {"is_flag": True, "help": "Accept inputs on other hosts: https:// and s3:// addresses."},
+    ),
     "max_block_bytes": (
         ("--max-block-bytes",),
         {"type": BYTES, "show_default": "256MiB", "help": "Refuse rasters with larger decoded blocks."},

@@ -57,9 +57,10 @@ def _show(job: Job, config: "RunConfig", as_json: bool) -> None:
 def _continued(spec: "RunSpec", config: "RunConfig") -> "RunSpec":
     """The spec with which run would begin or go on at this output, refused where run would refuse."""
     from pipeline.journal import Journal
+    from pipeline.paths import path_of
     from pipeline.place import check_place, continued
 
-    output = Path(spec.output)
+    output = path_of(spec.output)
     check_place(output, config.overwrite)
     return spec if config.overwrite else continued(Journal.of(output), spec, config)
 

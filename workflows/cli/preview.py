@@ -3,12 +3,15 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.errors import UsageError
-from workflows.cli.options import OF_WORK, Parsed, shared
+from workflows.cli.options import OF_WORK, PATH, Parsed, shared
+
+if TYPE_CHECKING:
+    from pipeline.paths import AnyPath
 
 EXAMPLE = (
     "\b\nExamples:\n  eomt-batch preview masks.zarr -o preview.png\n"
@@ -26,7 +29,7 @@ def _target(text: str) -> Path:
 
 
 @click.command(epilog=EXAMPLE)
-@click.argument("mosaic", type=click.Path(path_type=Path), metavar="OUT.zarr")
+@click.argument("mosaic", type=PATH, metavar="OUT.zarr")
 @click.option("--image", metavar="INPUT", help="The raster behind it; default: the run's input.")
 @click.option(
     *("--out", "-o", "target"),
@@ -35,10 +38,10 @@ def _target(text: str) -> Path:
     required=True,
     help="A .png, or a .html to pan and zoom.",
 )
-@shared("allow_vrt", "max_block_bytes", "as_json", *OF_WORK)
+@shared("allow_vrt", "allow_remote", "max_block_bytes", "as_json", *OF_WORK)
 @click.pass_context
 def preview(
-    ctx: click.Context, /, mosaic: Path, image: str | None, target: Path, as_json: bool, **options: Any
+    ctx: click.Context, /, mosaic: "AnyPath", image: str | None, target: Path, as_json: bool, **options: Any
 ) -> None:
     """Show a mosaic.
 

@@ -18,6 +18,7 @@ from workflows.cli.trust import warn_of_scheduler
 
 if TYPE_CHECKING:
     from pipeline.config import RunConfig
+    from pipeline.paths import AnyPath
     from pipeline.report import Progress, Report
 
 EXAMPLE = """\b
@@ -74,7 +75,7 @@ def segment(job: Job, config: "RunConfig", console: Console) -> "Report":
         return segment_raster(job.source, output, config, follow)
 
 
-def _announce(output: Path, config: "RunConfig", console: Console) -> None:
+def _announce(output: "AnyPath", config: "RunConfig", console: Console) -> None:
     """Say what was decided, from the run spec that now stands."""
     from pipeline.journal import Journal
 

@@ -2,24 +2,24 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from workflows.cli.options import shared
+from workflows.cli.options import PATH, shared
 from workflows.cli.progress import some
 
 if TYPE_CHECKING:
+    from pipeline.paths import AnyPath
     from pipeline.report import Status
 
 EXAMPLE = "\b\nExample:\n  eomt-batch status masks.zarr --json"
 
 
 @click.command(epilog=EXAMPLE)
-@click.argument("mosaic", type=click.Path(path_type=Path), metavar="OUT.zarr")
+@click.argument("mosaic", type=PATH, metavar="OUT.zarr")
 @shared("as_json", "verbose")
-def status(mosaic: Path, as_json: bool) -> None:
+def status(mosaic: "AnyPath", as_json: bool) -> None:
     """Show how far a run is.
 
     Blocks that are done, are missing, and have failed, step by step.

@@ -1,26 +1,28 @@
 """`eomt-batch stitch`: a mosaic again, from what inference has stored."""
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from workflows.cli.options import OF_CLUSTER, OF_STITCH, OF_WORK, shared
+from workflows.cli.options import OF_CLUSTER, OF_STITCH, OF_WORK, PATH, shared
 from workflows.cli.progress import Meter
 from workflows.cli.run import code_of, show
 from workflows.cli.trust import warn_of_scheduler
+
+if TYPE_CHECKING:
+    from pipeline.paths import AnyPath
 
 EXAMPLE = "\b\nExample:\n  eomt-batch stitch masks.zarr --out strict.zarr --score-threshold 0.5"
 
 
 @click.command(epilog=EXAMPLE)
-@click.argument("mosaic", type=click.Path(path_type=Path), metavar="OUT.zarr")
-@click.option("--out", "-o", "new", type=click.Path(path_type=Path), help="A new mosaic; default: in place.")
+@click.argument("mosaic", type=PATH, metavar="OUT.zarr")
+@click.option("--out", "-o", "new", type=PATH, help="A new mosaic; default: in place.")
 @shared(*OF_STITCH, default=None, show_default="as it was")
 @shared(*OF_CLUSTER)
 @shared("as_json", *OF_WORK)
 @click.pass_context
-def stitch(ctx: click.Context, /, mosaic: Path, new: Path | None, as_json: bool, **options: Any) -> int:
+def stitch(ctx: click.Context, /, mosaic: "AnyPath", new: "AnyPath | None", as_json: bool, **options: Any) -> int:
     """Stitch again from what inference has stored.
 
     With other thresholds or another layout; takes no model and no GPU. What is not given stays as it was.

@@ -2,23 +2,23 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from workflows.cli.options import shared
+from workflows.cli.options import PATH, shared
 
 if TYPE_CHECKING:
+    from pipeline.paths import AnyPath
     from pipeline.verify import Verified
 
 EXAMPLE = "\b\nExample:\n  eomt-batch verify masks.zarr"
 
 
 @click.command(epilog=EXAMPLE)
-@click.argument("mosaic", type=click.Path(path_type=Path), metavar="OUT.zarr")
+@click.argument("mosaic", type=PATH, metavar="OUT.zarr")
 @shared("as_json", "verbose")
-def verify(mosaic: Path, as_json: bool) -> int:
+def verify(mosaic: "AnyPath", as_json: bool) -> int:
     """Hold every block against its checksum.
 
     Names what is damaged or gone; the same run command then makes just that anew. Exit code 75 where something is.
