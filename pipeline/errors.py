@@ -8,6 +8,7 @@
     ├── RunError            a block failed, or a defect; the store that stands can be continued      exit 1
     │   └── BlockError      names the block and the window; what can be skipped
     │       └── TransientError      may pass: another attempt is made
+    │           └── HostError       a raster's host does not answer, again and again      exit 75
     └── RetryLater          a rerun may heal it: scheduler lost, no worker, disk full      exit 75
 
 Every message is one line: what, where, and what to do.
@@ -53,6 +54,12 @@ class BlockError(RunError):
 
 class TransientError(BlockError):
     """One block could not be read or written for a reason that may pass."""
+
+
+class HostError(TransientError):
+    """A raster on another host could not be read; GDAL does not say whether the host is away or the file damaged."""
+
+    exit_code = 75
 
 
 class RetryLater(EomtBatchError):

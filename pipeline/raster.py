@@ -14,7 +14,7 @@ from rasterio.windows import Window as GdalWindow
 
 from pipeline.addresses import query_digest
 from pipeline.bands import Band, choose_bands
-from pipeline.errors import InputError, RunError, TransientError
+from pipeline.errors import HostError, InputError, RunError, TransientError
 from pipeline.raster_spec import Affine6, Grid, RasterSpec, Stamp
 from pipeline.remarks import remarks
 from pipeline.source import (
@@ -237,12 +237,17 @@ class Reader:
 
         Raises:
             TransientError: GDAL cannot read or decode it; it does not say whether the way to the file is at fault.
+            HostError: The same, of a raster on another host.
             RunError: The file is no longer the one that the spec describes.
         """
         try:
             with gdal_env(self.spec.source.remote):
                 return self._read(self._handle(), window)
         except GDAL_ERRORS as error:
+            if self.spec.source.remote:
+                raise HostError(
+                    f"{shown(self.spec.path)}: cannot read {window} ({cause(error)}); run the same command again"
+                ) from error
             raise TransientError(
                 f"{shown(self.spec.path)}: cannot read {window} ({cause(error)}); copy the file again, "
                 "keeping its time (cp -p), then run the same command"

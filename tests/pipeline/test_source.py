@@ -1,5 +1,6 @@
 """What a raster may make GDAL open: nothing but what was named, unless that is allowed."""
 
+import dataclasses
 import shutil
 import struct
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import rasterio
 from web import serving
 
-from pipeline.errors import InputError
+from pipeline.errors import HostError, InputError
 from pipeline.raster import Reader, open_raster
 
 PLACE = {"crs": "EPSG:32633", "transform": (1, 0, 3e5, 0, -1, 2e6)}
@@ -132,7 +133,7 @@ def test_sources_of_a_vrt_are_checked_like_inputs(make_raster, tmp_path):
 )
 def test_other_hosts_need_leave(name):
     """A path from a list or a form may be anybody's."""
-    assert refused(name, "another host; download it and give the file")
+    assert refused(name, "another host; download it, or let run, plan or preview read it with --allow-remote")
 
 
 @pytest.mark.parametrize(
@@ -175,6 +176,15 @@ def test_a_raster_on_another_host_reads_like_a_file(make_raster, served):
     spec = open_raster(f"{served.address}/a.tif", allow_remote=True)
     np.testing.assert_array_equal(read_all(spec).pixels, read_all(open_raster(path)).pixels)
     assert set(served.asked) == {"/a.tif"}
+
+
+def test_a_host_that_does_not_answer_may_do_so_later(make_raster, served):
+    """It is no fault of the file's: exit 75, and the same command goes on."""
+    make_raster("a.tif", (3, 40, 50), "EPSG:32633")
+    spec = open_raster(f"{served.address}/a.tif", allow_remote=True)
+    with pytest.raises(HostError, match=r"cannot read .*run the same command again") as error:
+        read_all(dataclasses.replace(spec, path="http://127.0.0.1:9/a.tif"))
+    assert error.value.exit_code == 75
 
 
 def test_no_request_is_made_without_leave(make_raster, served, tmp_path):
