@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import OutputError
-from pipeline.journal import STALE_SECONDS, BlockRecord, Journal, checksum, sweep, write_atomically, write_first
+from pipeline.journal import STALE_SECONDS, BlockRecord, Journal, checksum, sweep
+from pipeline.paths import write_atomically, write_first
 
 RECORD = BlockRecord("0-1", "infer", "abc", 4096, 4, {"read": 0.5}, 8)
 

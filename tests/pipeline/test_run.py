@@ -14,7 +14,7 @@ from damaged_raster import damage
 
 from pipeline import open_mosaic, run
 from pipeline.errors import OutputError, TransientError
-from pipeline.journal import STALE_SECONDS, Journal
+from pipeline.journal import STALE_SECONDS
 from pipeline.run import status, stitch_raster
 from pipeline.spec import read_spec
 from pipeline.stitch.blend import blend
@@ -213,9 +213,11 @@ def test_a_run_sweeps_what_a_kill_has_left_long_ago(finished):
 
 def test_half_a_store_is_not_taken_for_one(fresh):
     """Its metadata appear together, or are made again."""
-    (fresh.folder / "store.partial").mkdir(parents=True)
-    (fresh.folder / "store.partial" / "zarr.json").write_text("{")
-    Journal(fresh.folder).note("run.json", {})
-    fresh.again(overwrite=True)
+    fresh.again()
+    begun = fresh.folder / ".store.5f2a" / "store"
+    begun.parent.mkdir()
+    (fresh.folder / "store").rename(begun)
+    (fresh.folder / "COMPLETE").unlink()
+    assert fresh.again().inferred == 6
     assert status(fresh.output).complete
-    assert not (fresh.folder / "store.partial").exists()
+    assert not begun.parent.exists()

@@ -5,7 +5,7 @@ import pytest
 import zarr
 from zarr.codecs import BloscCodec
 
-from pipeline.shards import ShardReader, ShardWriter
+from pipeline.shards import ShardReader, new_shard
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def array(tmp_path):
 
 def write(path, chunks):
     """A shard of 2x2 chunks with some of them."""
-    with ShardWriter(path, (2, 2, 1, 1)) as shard:
+    with new_shard(path, (2, 2, 1, 1)) as shard:
         for position, chunk in chunks.items():
             shard.add(position, chunk)
 

@@ -6,7 +6,8 @@ import pytest
 
 from pipeline.errors import RunError
 from pipeline.infer import InferWorker
-from pipeline.journal import Journal, write_atomically
+from pipeline.journal import Journal
+from pipeline.paths import write_atomically
 from pipeline.render import RenderWorker
 from pipeline.spec import Engine, read_spec
 from pipeline.worker import _render_worker, forget
