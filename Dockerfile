@@ -8,14 +8,14 @@
 # torch's wheels bring the CUDA libraries, so the base needs none; the host needs its driver and the container toolkit.
 ARG BASE=python:3.12-slim
 
-# The dependencies alone, so that a change of our code does not fetch gigabytes again.
+# The dependencies and those of the extra s3, alone, so that a change of our code does not fetch gigabytes again.
 FROM ${BASE} AS dependencies
 ENV PATH=/opt/eomt-batch/bin:$PATH
 WORKDIR /src
 RUN python3 -m venv /opt/eomt-batch
 COPY pyproject.toml ./
-RUN python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
-        > requirements.txt \
+RUN python3 -c 'import tomllib; of = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+        print(*of["dependencies"], *of["optional-dependencies"]["s3"], sep="\n")' > requirements.txt \
     && pip install --no-cache-dir -r requirements.txt
 
 # Not from the dependencies: a builder without overlays would copy them once more.
