@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from eomt_core.batch import AUTO_BATCH
 from eomt_core.checkpoint import load_model
-from eomt_core.errors import ModelError
+from eomt_core.errors import DeviceError, ModelError
 from eomt_core.merging import merge_queries
 from eomt_core.outputs import KEEP, QueryMasks
 from eomt_core.postprocess import fold_scores, semantic_scores
@@ -117,8 +117,12 @@ class Predictor:
         padded = np.concatenate([part, np.repeat(part[-1:], self.batch_size - len(part), axis=0)])
         try:
             return ask(self._to_unit(torch.from_numpy(padded)), len(part))
-        except torch.OutOfMemoryError:
-            return None
+        except RuntimeError as error:
+            if _is_full(error):
+                return None
+            if "CUDA error" in str(error):  # its context is lost, and every later call would fail as well
+                raise DeviceError(f"{self.device}: {str(error).splitlines()[0]}") from error
+            raise
 
     @torch.inference_mode()
     def _to_unit(self, pixels: Tensor) -> Tensor:
@@ -162,6 +166,11 @@ class Predictor:
         self.batch_size //= 2
         torch.cuda.empty_cache()
         log.warning("%s is full: going on with batches of %d", self.device, self.batch_size)
+
+
+def _is_full(error: RuntimeError) -> bool:
+    """Whether the device has no memory left, as torch's allocator says or the driver itself."""
+    return isinstance(error, torch.OutOfMemoryError) or "CUDA error: out of memory" in str(error)
 
 
 def _check_numbers(values: Tensor) -> None:

@@ -5,12 +5,16 @@ pixels pass through the scheduler. A block that is done already is not done agai
 """
 
 import logging
+import os
 import threading
 import traceback
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from typing import Any
 
-from eomt_core.errors import ModelError
+from distributed import get_worker
+
+from eomt_core.errors import DeviceError, ModelError
 from pipeline.addresses import redacted
 from pipeline.buckets import explained
 from pipeline.cluster.pulse import Pulse
@@ -154,6 +158,8 @@ def _failure(block: str, error: Exception) -> EomtBatchError:
     """The error in our words; its traceback goes along as a note."""
     text = redacted(" ".join(str(error).split()))
     failure: EomtBatchError
+    if isinstance(error, DeviceError):
+        _leave(error)
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         failure = RetryLater(f"{block}: the disk is full ({text}); make room and run the same command again")
     elif told := explained(error):
@@ -168,15 +174,25 @@ def _kind(error: Exception) -> type[EomtBatchError]:
     """What an error means for the driver: try again, skip or stop, stop."""
     if isinstance(error, RetryLater | TransientError):
         return type(error)
+    if isinstance(error, DeviceError):
+        return RetryLater
     if isinstance(error, OSError) and not isinstance(error, FileNotFoundError | PermissionError):
         return TransientError
     # No fault of the block's: the weights have changed, say.
     return RunError if isinstance(error, RunError) and not isinstance(error, BlockError) else BlockError
 
 
+def _leave(error: DeviceError) -> None:
+    """End a process that has lost its device, where Dask starts another one in its place."""
+    with suppress(ValueError):  # a task that is called, not given to a worker
+        if get_worker().nanny:
+            log.error("%s: this process ends, and another one takes its place", error)
+            os._exit(1)
+
+
 def _is_ours(error: Exception) -> bool:
     """Whether its words are meant for users."""
-    return isinstance(error, EomtBatchError | ModelError)
+    return isinstance(error, EomtBatchError | ModelError | DeviceError)
 
 
 def forget() -> None:

@@ -221,7 +221,9 @@ def _failure(future: Future, error: KilledWorker | BlockError) -> BlockError:
     """Why a task is given up."""
     if isinstance(error, BlockError):
         return error
-    return BlockError(f"{_name(future)}: workers died of it; likely out of memory: lower --batch-size")
+    return BlockError(
+        f"{_name(future)}: workers died of it; likely out of memory: lower --batch-size (or look at the GPU)"
+    )
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from eomt_core.errors import ModelError
+from eomt_core.errors import DeviceError, ModelError
 from eomt_core.outputs import QueryMasks
 from eomt_core.palette import save_palette
 from eomt_core.postprocess import semantic, semantic_scores
@@ -186,6 +186,33 @@ def test_a_device_too_small_for_one_tile_is_told(tiles):
     with pytest.raises(ModelError, match="--batch-size 1: cpu has too little memory for one tile"):
         predictor(model, 8).queries(tiles, exact=False)
     assert model.sizes == [8, 4, 2, 1]
+
+
+@pytest.mark.parametrize("words", ["device-side assert triggered\nCompile with", "an illegal memory access"])
+def test_a_device_that_fails_is_told_from_all_other_errors(tiles, words):
+    """Whatever else this process asked of it would fail as well."""
+    with pytest.raises(DeviceError, match=r"^cpu: CUDA error: [a-z -]+$"):
+        predictor(Failing(f"CUDA error: {words}")).scores(tiles)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        predictor(Failing("shapes cannot be multiplied")).scores(tiles)
+
+
+def test_a_driver_without_memory_is_a_full_device(tiles):
+    """CUDA itself may have none left for its own needs."""
+    with pytest.raises(ModelError, match="too little memory for one tile"):
+        predictor(Failing("CUDA error: out of memory")).scores(tiles)
+
+
+class Failing(torch.nn.Module):
+    """Raises an error of these words."""
+
+    def __init__(self, words):
+        super().__init__()
+        self.words = words
+
+    def forward(self, pixels):
+        """Fail."""
+        raise RuntimeError(self.words)
 
 
 class Greedy(torch.Tensor):

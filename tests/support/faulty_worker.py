@@ -9,6 +9,7 @@ import signal
 import time
 from pathlib import Path
 
+from eomt_core.errors import DeviceError
 from pipeline.infer import InferWorker
 
 FAULTS = json.loads(os.environ.get("EOMT_FAULTS", "{}"))
@@ -24,6 +25,8 @@ def faulty(self, block, pulse):
     time.sleep(FAULTS.get("pace", 0))
     if block.name == FAULTS.get("kill"):
         os.kill(os.getpid(), signal.SIGKILL)
+    if block.name == FAULTS.get("lost") and not before:
+        raise DeviceError("cuda:0: CUDA error: device-side assert triggered")
     if block.name == FAULTS.get("hog"):
         hog()
     if block.name == FAULTS.get("stick") and before < FAULTS.get("times", 1):

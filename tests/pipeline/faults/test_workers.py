@@ -9,9 +9,11 @@ import pytest
 import zarr
 from faults_fleet import seeded
 
+from eomt_core.errors import DeviceError
 from pipeline import segment_raster
 from pipeline.cluster import flight
 from pipeline.errors import BlockError, RetryLater
+from pipeline.infer import InferWorker
 from pipeline.run import status
 
 KINDS = ["processes", "scheduler"]
@@ -82,6 +84,28 @@ def test_a_block_that_hogs_memory_says_so(fleet, many):
     assert list(report.skipped) == ["2-2"]
     assert "out of memory" in report.skipped["2-2"]
     assert report.inferred == 63
+
+
+@pytest.mark.slow
+def test_a_worker_that_loses_its_device_makes_room_for_another(fleet, many, unbroken, digests):
+    """What CUDA has failed once fails for ever in that process: the block is done in a new one."""
+    with fleet("processes", lost="4-4") as made:
+        assert run(many, made).inferred == 64
+        assert Counter(made.tried())["4-4"] == 2
+    assert digests(many.output) == digests(unbroken.output)
+
+
+def test_a_run_that_loses_its_device_ends_for_later(fresh, monkeypatch):
+    """In this process there is nobody who starts another one: 75, and the same command goes on."""
+
+    def lost(*args):
+        raise DeviceError("cuda:0: CUDA error: unspecified launch failure")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(InferWorker, "run", lost)
+        with pytest.raises(RetryLater, match=r"tile block 0-0 of .*: cuda:0: CUDA error: unspecified launch failure"):
+            fresh.again()
+    assert fresh.again().inferred == 6
 
 
 @pytest.mark.slow
