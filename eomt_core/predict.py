@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from eomt_core.batch import AUTO_BATCH
-from eomt_core.checkpoint import load_model
+from eomt_core.card import PaletteArchitecture
+from eomt_core.describe import describe_model
 from eomt_core.errors import DeviceError, ModelError
 from eomt_core.merging import merge_queries
 from eomt_core.outputs import KEEP, QueryMasks
+from eomt_core.palette import load_palette
 from eomt_core.postprocess import fold_scores, semantic_scores
 from eomt_core.views import VIEWS, View
 
@@ -247,7 +249,7 @@ def load_predictor(
     """
     torch.set_num_threads(threads)
     place = choose_device(device)
-    model = load_model(location, Path(base) if base else None)
+    model = _load(location, Path(base) if base else None)
     return Predictor(
         model,
         place,
@@ -256,6 +258,16 @@ def load_predictor(
         batch_size or (AUTO_BATCH if place.type == "cuda" else 1),
         tta,
     )
+
+
+def _load(location: str | Path, base: Path | None) -> nn.Module:
+    """The model; timm and torchvision, seconds of import for every worker, only where it is made of them."""
+    info = describe_model(location, base)
+    if isinstance(info.architecture, PaletteArchitecture):
+        return load_palette(info.weights[0], info.architecture)
+    from eomt_core.checkpoint import build_model
+
+    return build_model(info)
 
 
 def choose_device(name: str) -> torch.device:
