@@ -1,10 +1,12 @@
 """Dask's scheduler and workers in processes of their own, on loopback, with faults; ended by id."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,19 +28,25 @@ class Fleet(NamedTuple):
     Attributes:
         options: Of a run that uses them.
         processes: The scheduler and its workers; nothing where the run starts its own.
-        attempts: A file with a line for every attempt at a tile block.
+        folder: What they hear and tell, see `faulty_worker`.
     """
 
     options: dict[str, Any]
     processes: list[subprocess.Popen[bytes]]
-    attempts: Path
+    folder: Path
 
     @property
     def workers(self) -> list[psutil.Process]:
         """The processes that do the work, those of the nannies left out."""
-        owners = [psutil.Process(process.pid) for process in self.processes[1:]] or [psutil.Process()]
-        family = [child for owner in owners for child in alive(owner)]
-        return [child for child in family if "--multiprocessing-fork" in command_of(child)]
+        named = {path.name for path in self.folder.glob("workers/*")}
+        return [child for child in alive(psutil.Process()) if str(child.pid) in named]
+
+    def begin(self, faults):
+        """Let the next attempt be the first, of two workers with these faults."""
+        (self.folder / "faults.json").write_text(json.dumps(faults))
+        (self.folder / "attempts").write_text("")
+        assert not self.processes or until(lambda: len(self.workers) == 2, 60)
+        return self
 
     def kill_a_worker(self, rng):
         """SIGKILL one of them; there may be none for the moment."""
@@ -49,7 +57,28 @@ class Fleet(NamedTuple):
 
     def tried(self):
         """The blocks that were begun, as often as they were."""
-        return self.attempts.read_text().split()
+        return (self.folder / "attempts").read_text().split()
+
+
+@contextmanager
+def processes(folder):
+    """Workers that the run starts: forked by the server of `forks`, which has imported what each would import anew."""
+    settings = {"worker.preload": [PRELOAD], "worker.multiprocessing-method": "forkserver"}
+    settings["nanny.environ.EOMT_FAULTS"] = str(folder)
+    with dask.config.set({f"distributed.{name}": value for name, value in settings.items()}):
+        yield Fleet({"workers": 2}, [], folder)
+
+
+@contextmanager
+def elsewhere(folder, *options):
+    """A scheduler and two workers with these options, in processes of their own."""
+    file = folder / "scheduler.json"
+    started = [start_scheduler(file), *(start_worker(file, folder, *options) for _ in range(2))]
+    try:
+        yield Fleet({"scheduler_file": str(file)}, started, folder)
+    finally:
+        for process in reversed(started):
+            end(process)
 
 
 def alive(owner):
@@ -74,16 +103,11 @@ def seeded(count):
     return [pytest.param(("processes", "scheduler")[seed % 2], seed, marks=mark) for seed, mark in enumerate(marks)]
 
 
-def drive(environment, raster, output, config):
-    """Segment, in a process that was forked from a server older than the faults."""
-    os.environ.update(environment)
+def drive(folder, raster, output, config):
+    """Segment, with worker processes that have faults."""
+    os.environ["EOMT_FAULTS"] = str(folder)
     with dask.config.set({"distributed.worker.preload": [PRELOAD]}):
         segment_raster(raster, output, config)
-
-
-def faults_of():
-    """What tells workers their faults."""
-    return {name: os.environ[name] for name in ("EOMT_FAULTS", "EOMT_ATTEMPTS")}
 
 
 def start_scheduler(file, *options, **environment):
@@ -91,10 +115,10 @@ def start_scheduler(file, *options, **environment):
     return dask_process("scheduler", "--port", "0", "--scheduler-file", str(file), *options, **FAILURES, **environment)
 
 
-def start_worker(file, *options, **environment):
-    """A worker with the fault that the environment names, restarted by its nanny when it dies."""
-    words = ["--scheduler-file", str(file), "--nthreads", "1", "--resources", "GPU=1", "--death-timeout", "10"]
-    return dask_process("worker", *words, "--preload", PRELOAD, *options, **environment)
+def start_worker(file, folder, *options):
+    """A worker with the faults that a folder names, restarted by its nanny when it dies."""
+    words = ["--scheduler-file", str(file), "--nthreads", "1", "--resources", "GPU=1", "--death-timeout", "30"]
+    return dask_process("worker", *words, "--preload", PRELOAD, *options, EOMT_FAULTS=str(folder))
 
 
 def dask_process(kind, *words, **environment):

@@ -1,12 +1,10 @@
 """A run of 64 tile blocks, and workers that can be harmed: in this process, of this machine, of a scheduler."""
 
-import json
 import logging
 from contextlib import contextmanager
 
-import dask
 import pytest
-from faults_fleet import PRELOAD, Fleet, end, start_scheduler, start_worker
+from faults_fleet import elsewhere, processes
 
 from pipeline.run import status
 
@@ -36,25 +34,25 @@ def said():
     logger.removeHandler(handler)
 
 
+@pytest.fixture(scope="session")
+def standing(tmp_path_factory):
+    """A scheduler and two workers that serve one test after the other."""
+    with elsewhere(tmp_path_factory.mktemp("standing")) as fleet:
+        yield fleet
+
+
 @pytest.fixture
-def fleet(tmp_path, monkeypatch):
-    """Two workers with faults, for a `with`: `processes` of the run, or those of a `scheduler` elsewhere."""
-    attempts = tmp_path / "attempts"
+def fleet(tmp_path, forks, request):
+    """Two workers with faults, for a `with`: of the run (`processes`), of a `scheduler`, or of an `own scheduler`."""
 
     @contextmanager
     def start(kind, *options, **faults):
-        monkeypatch.setenv("EOMT_FAULTS", json.dumps(faults))
-        monkeypatch.setenv("EOMT_ATTEMPTS", str(attempts))
-        if kind == "processes":
-            with dask.config.set({"distributed.worker.preload": [PRELOAD]}):
-                yield Fleet({"workers": 2}, [], attempts)
+        folder = tmp_path / "fleet"
+        folder.mkdir()
+        if kind == "scheduler":
+            yield request.getfixturevalue("standing").begin(faults)
             return
-        file = tmp_path / "scheduler.json"
-        started = [start_scheduler(file), *(start_worker(file, *options) for _ in range(2))]
-        try:
-            yield Fleet({"scheduler_file": str(file)}, started, attempts)
-        finally:
-            for process in reversed(started):
-                end(process)
+        with processes(folder) if kind == "processes" else elsewhere(folder, *options) as made:
+            yield made.begin(faults)
 
     return start

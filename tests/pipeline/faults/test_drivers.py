@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 from doomed_run import run_and_die, run_with_few_files
-from faults_fleet import drive, faults_of, seeded
+from faults_fleet import drive, seeded
 
 from pipeline import journal, segment_raster, shards
 from pipeline.cluster.flight import Flight
@@ -39,7 +39,7 @@ def test_a_killed_driver_costs_what_was_under_way(fleet, many, unbroken, forks, 
     with fleet(kind, pace=0.02) as made:
         config = type(many.config)(**{**vars(many.config), **made.options})
         for count in sorted(rng.sample(range(1, 60), 2)):
-            driver = forks.Process(target=drive, args=(faults_of(), many.raster, many.output, config))
+            driver = forks.Process(target=drive, args=(made.folder, many.raster, many.output, config))
             driver.start()
             while driver.is_alive() and done(many) < count:
                 time.sleep(0.005)
@@ -82,7 +82,7 @@ def test_a_kill_at_the_worst_moment_is_healed(fresh, original, forks, digests, p
 @pytest.mark.slow
 def test_a_dead_scheduler_ends_the_run_for_later(fleet, many, unbroken, digests):
     """F4: within a minute, with 75; its workers go away by themselves; a rerun does only what was not done."""
-    with fleet("scheduler", pace=0.05) as made:
+    with fleet("own scheduler", pace=0.05) as made:
         config = type(many.config)(**{**vars(many.config), **made.options})
         workers, killed = made.workers, []
 

@@ -29,12 +29,12 @@ def test_all_ways_to_run_make_the_same_bytes(fleet, many, unbroken, digests):
 
 
 @pytest.mark.slow
-def test_workers_may_come_and_go(fleet, many, unbroken, digests, tmp_path):
+def test_workers_may_come_and_go(fleet, many, unbroken, digests):
     """F16: one joins, one leaves, again and again; the window follows, and every block is done."""
     extra, windows = [], set()
     with fleet("scheduler", pace=0.05) as made:
         config = RunConfig(**{**vars(many.config), **made.options})
-        file = tmp_path / "scheduler.json"
+        file = made.options["scheduler_file"]
 
         def follow(progress):
             if progress.step != "infer" or not progress.fresh:
@@ -42,7 +42,7 @@ def test_workers_may_come_and_go(fleet, many, unbroken, digests, tmp_path):
             count = len(made.tried())
             windows.add(len(made.workers))
             if count % 20 == 5 and len(extra) < 3 * (count // 20 + 1) and count // 20 >= len(extra):
-                extra.append(start_worker(file))
+                extra.append(start_worker(file, made.folder))
             if count % 20 == 15 and extra and extra[-1].poll() is None:
                 end(extra[-1])
 
@@ -130,11 +130,11 @@ def settings(monkeypatch, security, folder):
 @pytest.mark.slow
 def test_a_cluster_may_speak_tls(fresh, original, digests, monkeypatch, tmp_path):
     """With keys from Dask's own settings; without them nobody gets in."""
-    monkeypatch.setenv("EOMT_ATTEMPTS", str(tmp_path / "attempts"))
+    (tmp_path / "faults.json").write_text("{}")
     file, started = tmp_path / "scheduler.json", []
     try:
         with settings(monkeypatch, Security.temporary(), tmp_path):
-            started += [start_scheduler(file, "--protocol", "tls"), start_worker(file)]
+            started += [start_scheduler(file, "--protocol", "tls"), start_worker(file, tmp_path)]
             assert until(file.exists)
             assert '"address": "tls://127.0.0.1' in file.read_text()
             assert fresh.again(scheduler_file=str(file)).inferred == 6

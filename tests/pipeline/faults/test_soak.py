@@ -5,7 +5,7 @@ import time
 
 import psutil
 import pytest
-from faults_fleet import alive, command_of, drive, faults_of
+from faults_fleet import alive, command_of, drive
 
 from pipeline.run import status
 
@@ -40,7 +40,7 @@ def test_a_hundred_kills_leave_no_trace(fleet, many, unbroken, forks, digests, c
         while kills < 100 or not complete(now):
             if complete(now):
                 now = many._replace(output=many.output.with_name(f"{ended}.zarr"))
-            driver = forks.Process(target=drive, args=(faults_of(), now.raster, now.output, config))
+            driver = forks.Process(target=drive, args=(made.folder, now.raster, now.output, config))
             driver.start()
             attempts += 1
             assert attempts < 200
