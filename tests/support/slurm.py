@@ -69,9 +69,10 @@ class Slurm:
         return {**os.environ, "SLURM_CONF": str(self.folder / "slurm.conf")}
 
     def __call__(self, *command: str, **more: str) -> str:
-        """The output of one of its commands, with more variables in the environment."""
+        """The output of one of its commands, with more variables in the environment; jobs speak into its folder."""
+        environment = {**self.environment, **more}
         done = subprocess.run(
-            command, env={**self.environment, **more}, capture_output=True, text=True, check=False, timeout=60
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=60
         )
         assert done.returncode == 0, f"{command}: {done.stderr or done.stdout}"
         return done.stdout.strip()
