@@ -64,7 +64,7 @@ def test_jobs_as_workers_make_what_one_process_makes(
     cluster: Slurm, launch, make_stripes, model: Path, tmp_path: Path, command
 ) -> None:
     """One of two jobs is cancelled as soon as a tile block is done; the other goes on, and in the end none is left."""
-    raster, out = make_stripes(shape=(1024, 1024)), tmp_path / "masks.zarr"
+    raster, out = make_stripes(shape=(640, 640)), tmp_path / "masks.zarr"
     process = launch(2, raster, "--model", model, "--out", out, *OPTIONS)
     until(lambda: process.poll() is not None or len(jobs(cluster, "running")) == 2)
     until(lambda: process.poll() is not None or any((tmp_path / "masks.run" / "records").rglob("*.json")))

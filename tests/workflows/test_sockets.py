@@ -24,7 +24,7 @@ def opened(words: list[object]) -> set[tuple[str, bool]]:
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
             found |= sockets(psutil.Process(process.pid))
-            time.sleep(0.01)
+            time.sleep(0.05)  # asking takes longer than the command has to spare
         assert process.stderr is not None
         assert process.returncode == 0, process.stderr.read()
     return found
