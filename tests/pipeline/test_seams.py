@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import rasterio
 import torch
+from rasterio.windows import Window
 
 from eomt_core import save_model
 from eomt_core.card import ModelCard
@@ -16,6 +18,7 @@ from pipeline.store import Store
 from pipeline.tiling import TilePlan
 
 PLAN = TilePlan((1000, 1000), (256, 256), (64, 64), 16)
+SIDES = {"width": 3000, "height": 3000}
 
 
 def test_noise_has_no_seams():
@@ -45,13 +48,22 @@ def test_phantom_lines_meet_no_seam():
 
 
 @pytest.fixture(scope="module")
-def stitched(scene7, tmp_path_factory):
-    """The classes of scene 7 by the model that is alive, and the run's spec and store."""
+def scene(scene7, tmp_path_factory):
+    """Three thousand pixels a side from the middle of scene 7: seven tiles a side."""
+    path = tmp_path_factory.mktemp("scene") / "middle.tif"
+    with rasterio.open(scene7) as whole, rasterio.open(path, "w", **whole.profile | SIDES) as middle:
+        middle.write(whole.read(window=Window(1500, 1200, SIDES["width"], SIDES["height"])))
+    return path
+
+
+@pytest.fixture(scope="module")
+def stitched(scene, tmp_path_factory):
+    """The classes of the scene by the model that is alive, and the run's spec and store."""
     folder = tmp_path_factory.mktemp("seams")
-    samples = torch.from_numpy(read_samples(scene7, 256)).float() / 255
+    samples = torch.from_numpy(read_samples(scene, 256)).float() / 255
     card = ModelCard("alive", tuple("abcdefgh"), tasks=("semantic",))
     save_model(untrained_eomt(samples, 8), model := folder / "model", card)
-    segment_raster(scene7, folder / "out.zarr", RunConfig(model=str(model), overlap="0.25"))
+    segment_raster(scene, folder / "out.zarr", RunConfig(model=str(model), overlap="0.25"))
     journal = Journal.of(folder / "out.zarr")
     spec = journal.spec()
     return (
