@@ -22,7 +22,7 @@ from workflows.cli.demo import SIDE
 from workflows.cli.main import cli
 
 NAMES = ("aerial-tiny", "nuclei-tiny")
-UNSEEN = range(5)
+UNSEEN = [0, *(pytest.param(seed, marks=pytest.mark.again) for seed in range(1, 5))]
 
 
 def test_two_models_come_with_the_program():
@@ -63,18 +63,17 @@ def test_a_path_wins_over_an_embedded_name(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.slow
-def test_it_segments_drawn_land_that_it_has_not_seen(tmp_path: Path):
-    """The worst of five scenes reaches a mIoU of 0.80, where the nearest mean colour reaches at most 0.60."""
-    found, colours = [], []
-    for seed in UNSEEN:
-        result = CliRunner().invoke(cli, ["demo", str(tmp_path), "--seed", str(seed), "--json"])
-        assert result.exit_code == 0, result.output
-        found.append(json.loads(result.stdout)["evaluation"]["miou"])
-        scene = draw_scene(SIDE, seed, HOMELY)
-        colours.append(_by_colour(scene.pixels, scene.classes).miou)
-    print("\nmIoU on drawn scenes:", np.round(found, 3), "by nearest mean colour:", np.round(colours, 3))
-    assert min(found) >= 0.80
-    assert max(colours) <= 0.60
+@pytest.mark.parametrize("seed", UNSEEN)
+def test_it_segments_drawn_land_that_it_has_not_seen(tmp_path: Path, seed: int):
+    """Each of five scenes reaches a mIoU of 0.80, where the nearest mean colour reaches at most 0.60."""
+    result = CliRunner().invoke(cli, ["demo", str(tmp_path), "--seed", str(seed), "--json"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)["evaluation"]["miou"]
+    scene = draw_scene(SIDE, seed, HOMELY)
+    colours = _by_colour(scene.pixels, scene.classes).miou
+    print("\nmIoU on a drawn scene:", round(found, 3), "by nearest mean colour:", round(colours, 3))
+    assert found >= 0.80
+    assert colours <= 0.60
 
 
 def _by_colour(pixels: np.ndarray, classes: np.ndarray) -> Confusion:

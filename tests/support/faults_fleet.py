@@ -98,8 +98,8 @@ def command_of(process):
 
 
 def seeded(count):
-    """Seeds in turn for each kind of workers; the first three belong to the default run, the others are soak."""
-    marks = [() if seed < 3 else pytest.mark.soak for seed in range(count)]
+    """Seeds in turn for each kind of workers: one of each by default, a third in CI, the others are soak."""
+    marks = [(), (), pytest.mark.again, *(pytest.mark.soak for _ in range(3, count))]
     return [pytest.param(("processes", "scheduler")[seed % 2], seed, marks=mark) for seed, mark in enumerate(marks)]
 
 
