@@ -121,10 +121,10 @@ class EoMT(MaskTransformer):
             TileSizeError: H or W is no multiple of `min_multiple`.
         """
         embedded = self.encoder.embed(pixels)
-        tokens, grid, _ = embedded
+        tokens, grid = embedded.tokens, embedded.grid
         first = self.encoder.num_blocks - self.num_blocks
         for index in range(first):
-            tokens = self.encoder.run_block(index, tokens)
+            tokens = self.encoder.run_block(index, tokens, rotation=embedded.rotation)
         tokens = torch.cat((self.q.weight.expand(tokens.shape[0], -1, -1), tokens), dim=1)
         aux: list[QueryMasks] = []
         for block in range(self.num_blocks):
@@ -132,7 +132,7 @@ class EoMT(MaskTransformer):
             if self._predicts_before(block):
                 aux.append(self._predict_early(tokens, embedded))
                 attn_mask = self._attention_mask(tokens, aux[-1].mask_logits, grid, self._prob(block))
-            tokens = self.encoder.run_block(first + block, tokens, attn_mask)
+            tokens = self.encoder.run_block(first + block, tokens, attn_mask, embedded.rotation)
         final = self._predict(tokens, embedded)
         return final._replace(aux=tuple(aux)) if self.training else final
 

@@ -4,10 +4,12 @@ from typing import Any
 
 import timm
 import torch
+from timm.models.eva import Eva
 from torch import nn
 
 from eomt_core.encoders.protocol import Encoder
 from eomt_core.encoders.refusals import why_name_refused, why_refused
+from eomt_core.encoders.timm_eva import of_timm
 from eomt_core.encoders.timm_vit import TimmViT
 from eomt_core.errors import ModelError
 
@@ -72,15 +74,17 @@ def _create_backbone(name: str, **options: Any) -> nn.Module:
     reason = why_name_refused(name)
     if reason is not None:
         raise ModelError(reason)
+    if timm.model_entrypoint(name).__module__ == Eva.__module__:
+        options["dynamic_img_size"] = True  # else its rotary positions are those of one grid
     try:
         backbone: nn.Module = timm.create_model(name, num_classes=0, **options)
-    except TypeError as error:
+    except (TypeError, AssertionError) as error:
         raise ModelError(f"{name} cannot be made as an encoder: {error}") from error
     return backbone
 
 
 def _tested(backbone: nn.Module, recipe: dict[str, Any] | None) -> TimmViT:
-    encoder = TimmViT(backbone)
+    encoder = of_timm(backbone)
     # A pooling head is never run here: left in, it would be weights without a gradient in every file.
     encoder.backbone.reset_classifier(0, "")
     encoder.recipe = recipe

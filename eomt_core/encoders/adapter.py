@@ -99,7 +99,9 @@ class TokenAdapter(Adapter):
         """Turn pixels (B, C, H, W) in [0, 1] into tokens (B, num_prefix + h*w, D) on their grid (h, w)."""
 
     @abstractmethod
-    def run_block(self, index: int, tokens: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+    def run_block(
+        self, index: int, tokens: Tensor, attn_mask: Tensor | None = None, rotation: Tensor | None = None
+    ) -> Tensor:
         """Run one block on tokens (B, N, D); the mask (B, 1, N, N) of 0 and -inf is added to the logits."""
 
     @abstractmethod
@@ -112,9 +114,10 @@ class TokenAdapter(Adapter):
 
     def features(self, pixels: Tensor, attn_mask: Tensor | None = None) -> Tensor:
         """Run the whole encoder without queries: pixels (B, C, H, W) to normalised tokens (B, num_prefix + h*w, D)."""
-        tokens = self.embed(pixels).tokens
+        embedded = self.embed(pixels)
+        tokens = embedded.tokens
         for index in range(self.num_blocks):
-            tokens = self.run_block(index, tokens, attn_mask)
+            tokens = self.run_block(index, tokens, attn_mask, embedded.rotation)
         return self.final_norm(tokens)
 
     def self_test(self) -> None:

@@ -15,11 +15,14 @@ class Embedded(NamedTuple):
         grid: h, w.
         skips: maps (B, c, h', w') that the patches were made from, finest first, for the masks; encoders that cut their
             patches in one step have none.
+        rotation: sines and cosines (..., h*w, 2 d) by which the blocks turn queries and keys of the patches; None where
+            positions are in the tokens.
     """
 
     tokens: Tensor
     grid: Grid
     skips: tuple[Tensor, ...] = ()
+    rotation: Tensor | None = None
 
 
 @runtime_checkable
@@ -48,8 +51,13 @@ class Encoder(Protocol):
         """Turn pixels (B, C, H, W) in [0, 1] into tokens."""
         ...
 
-    def run_block(self, index: int, tokens: Tensor, attn_mask: Tensor | None = None) -> Tensor:
-        """Run one block on tokens (B, N, D) of any N; the mask (B, 1, N, N) is added to the attention logits."""
+    def run_block(
+        self, index: int, tokens: Tensor, attn_mask: Tensor | None = None, rotation: Tensor | None = None
+    ) -> Tensor:
+        """Run one block on tokens (B, N, D) of any N, patches last, with the rotation that `embed` gave.
+
+        The mask (B, 1, N, N) is added to the attention logits.
+        """
         ...
 
     def final_norm(self, tokens: Tensor) -> Tensor:

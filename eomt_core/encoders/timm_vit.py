@@ -82,7 +82,9 @@ class TimmViT(TokenAdapter):
         *skips, patches = proj.maps(normalised)
         return patches, tuple(skips)
 
-    def run_block(self, index: int, tokens: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+    def run_block(
+        self, index: int, tokens: Tensor, attn_mask: Tensor | None = None, rotation: Tensor | None = None
+    ) -> Tensor:
         """Run one native block on tokens (B, N, D); the mask (B, 1, N, N) of 0 and -inf is added to the logits."""
         out: Tensor = self.backbone.blocks[index](tokens, attn_mask=attn_mask)
         return out

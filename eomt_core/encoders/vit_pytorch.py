@@ -86,7 +86,9 @@ class VitPytorch(TokenAdapter):
         table = self._positions.get(self.backbone.pos_embedding, self._base_grid, grid, training=self.training)
         return Embedded(self.backbone.dropout(torch.cat((prefix, tokens), dim=1) + table), grid)
 
-    def run_block(self, index: int, tokens: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+    def run_block(
+        self, index: int, tokens: Tensor, attn_mask: Tensor | None = None, rotation: Tensor | None = None
+    ) -> Tensor:
         """Run one block on tokens (B, N, D); the mask (B, 1, N, N) of 0 and -inf is added to the logits."""
         attention, feed_forward = self.backbone.transformer.layers[index]
         tokens = _attend(attention, tokens, attn_mask) + tokens

@@ -11,6 +11,7 @@ from torch import nn
 
 from eomt_core.encoders import Encoder, TimmViT, create_encoder, wrap
 from eomt_core.encoders.adapter import IMAGENET_MEAN
+from eomt_core.encoders.refusals import why_name_refused
 from eomt_core.errors import ModelError, TileSizeError
 
 TINY: dict[str, Any] = {"embed_dim": 32, "depth": 2, "num_heads": 2}
@@ -30,6 +31,13 @@ SUPPORTED = {
     "vit_base_patch16_rpn_224": 0,
     "aimv2_large_patch14_224": 0,
     "vit_dpwee_patch16_reg1_gap_256": 1,
+    "vit_small_patch16_dinov3_qkvb": 5,
+    "vit_small_plus_patch16_dinov3_qkvb": 5,
+    "eva02_tiny_patch14_224": 1,
+    "eva_giant_patch14_224": 1,
+    "vit_medium_patch16_rope_reg1_gap_256": 1,
+    "vit_small_patch16_rope_mixed_ape_224": 1,
+    "vit_pe_core_tiny_patch16_384": 1,
 }
 REFUSED = {
     "vit_relpos_small_patch16_224": "relative positions",
@@ -46,8 +54,9 @@ REFUSED = {
     "convnext_atto": "convolutional",
     "vit_tiny_r_s16_p8_224": "convolutional",
     "naflexvit_base_patch16_gap": "coordinates",
-    "eva02_tiny_patch14_224": "rotary",
-    "vit_small_patch16_dinov3": "rotary",
+    "vit_small_patch16_dinov3": "no biases",
+    "vit_7b_patch16_dinov3": "no biases",
+    "resnet18": "no plain vision transformer",
 }
 
 
@@ -81,11 +90,12 @@ def test_training_size_equals_the_untouched_backbone(name):
     torch.manual_seed(0)
     backbone = timm.create_model(name, num_classes=0, **TINY).eval()
     perturb(backbone)
-    pixels = torch.rand(1, 3, *backbone.patch_embed.img_size)
+    encoder = create_encoder(name, **TINY).eval()
+    encoder.backbone.load_state_dict(backbone.state_dict(), strict=False)  # without the head that it has dropped
+    pixels = torch.rand(1, 3, *backbone.patch_embed.img_size, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        wanted = backbone.fc_norm(backbone.forward_features(pixels))
-        encoder = TimmViT(backbone, mean=(0.0,) * 3, std=(1.0,) * 3)
-        assert torch.allclose(encoder.features(pixels), wanted, atol=1e-4)
+        wanted = backbone.fc_norm(backbone.forward_features(encoder.normalise(pixels)))
+        assert torch.allclose(encoder.features(pixels), wanted, atol=1e-5)
 
 
 def test_self_test_catches_another_forward():
@@ -118,12 +128,22 @@ def test_refused_by_name(name):
     assert create_encoder(nearest, **TINY).dim == 32
 
 
+def test_every_other_family_of_timm_is_refused_by_name():
+    """No model is built to learn that it is no plain ViT; each refusal names what comes nearest, and that is one."""
+    names = timm.list_models()
+    modules = {name: timm.model_entrypoint(name).__module__.rpartition(".")[2] for name in names}
+    refused = {name: why_name_refused(name) for name in names}
+    assert {modules[name] for name in names if refused[name] is None} == {"vision_transformer", "deit", "eva"}
+    nearest = {reason.rpartition("nearest that can: ")[2] for reason in refused.values() if reason}
+    assert {why_name_refused(name) for name in nearest} == {None}
+
+
 @pytest.mark.parametrize(
     ("backbone", "reason"),
     [
         (nn.Linear(2, 2), "no timm VisionTransformer"),
         (VisionTransformer(img_size=32, patch_size=(16, 8), **TINY), "not square"),
-        (timm.create_model("eva02_tiny_patch14_224", depth=1), "rotary"),
+        (timm.create_model("eva02_tiny_patch14_224", depth=1), "those of one grid"),
     ],
 )
 def test_refused_by_part(backbone, reason):
@@ -150,8 +170,8 @@ def test_unknown_names_and_options_are_refused():
     """What timm cannot make is a ModelError of one line."""
     with pytest.raises(ModelError, match="knows no architecture 'vit_imaginary'"):
         create_encoder("vit_imaginary")
-    with pytest.raises(ModelError, match=r"resnet18 cannot be made .*embed_dim"):
-        create_encoder("resnet18", **TINY)
+    with pytest.raises(ModelError, match=r"vit_tiny_patch16_224 cannot be made .*colour"):
+        create_encoder("vit_tiny_patch16_224", colour="red")
 
 
 def test_grid_comes_from_the_input():
@@ -161,7 +181,7 @@ def test_grid_comes_from_the_input():
     strips = wide.reshape(1, 3, 5, 16, 20, 16).transpose(3, 4).reshape(1, 3, 100, 16, 16)
     square = strips.reshape(1, 3, 10, 10, 16, 16).transpose(3, 4).reshape(1, 3, 160, 160)
     with torch.no_grad():
-        (tokens, grid, _), (others, *_) = encoder.embed(wide), encoder.embed(square)
+        (tokens, grid, *_), (others, *_) = encoder.embed(wide), encoder.embed(square)
         wanted = encoder.backbone.forward_features((wide - encoder.pixel_mean) / encoder.pixel_std)
         assert torch.allclose(encoder.features(wide), wanted, atol=1e-4)
     assert (grid, tokens.shape) == ((5, 20), others.shape)

@@ -118,9 +118,9 @@ def record_blocks(model: Any) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
     seen: list = []
     run_block = model.encoder.run_block
 
-    def recorded(index, tokens, attn_mask=None):
+    def recorded(index, tokens, attn_mask=None, rotation=None):
         seen.append((tokens.detach(), attn_mask))
-        return run_block(index, tokens, attn_mask)
+        return run_block(index, tokens, attn_mask, rotation)
 
     model.encoder.run_block = recorded
     return seen
