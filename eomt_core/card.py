@@ -52,6 +52,7 @@ class Architecture:
         norm_eps: epsilon of the encoder's LayerNorms.
         stem: channels of the convolutions that make the patches, finest first; empty: one linear cut.
         mask_width: channels that masks are dot products over; 0: D.
+        rope_theta: base of the rotary positions, as DINOv3 has them; 0: there is a table of positions.
     """
 
     embed_dim: int
@@ -73,6 +74,7 @@ class Architecture:
     norm_eps: float = 1e-6
     stem: tuple[int, ...] = ()
     mask_width: int = 0
+    rope_theta: float = 0.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_classes <= MAX_CLASSES:
@@ -87,6 +89,8 @@ class Architecture:
             raise ModelError(f"training size {self.image_size} is no multiple of the patch size {self.patch_size}")
         if self.stem and self.patch_size != 2 ** (len(self.stem) + 1):
             raise ModelError(f"a stem of {len(self.stem)} layers does not make patches of {self.patch_size} pixels")
+        if self.rope_theta and (self.stem or self.swiglu or self.embed_dim // self.num_heads % 4):
+            raise ModelError("rotary positions need heads of a multiple of 4 channels, and neither stem nor SwiGLU")
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -100,7 +104,9 @@ class Architecture:
 
     @property
     def pos_rows(self) -> int:
-        """Rows of the position table."""
+        """Rows of the position table; rotary positions have none."""
+        if self.rope_theta:
+            return 0
         return math.prod(self.grid) + (0 if self.no_embed_class else self.num_prefix)
 
     @property

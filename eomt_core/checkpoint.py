@@ -3,29 +3,26 @@
 import math
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from timm.layers import Mlp, PatchEmbed, SwiGLUPacked
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from eomt_core import formats
+from eomt_core.backbone import BACKBONE, build_backbone
 from eomt_core.card import Architecture, ModelCard, PaletteArchitecture
 from eomt_core.describe import ModelInfo, card_text, describe_model
-from eomt_core.encoders.stem import StemEmbed
+from eomt_core.encoders.timm_eva import of_timm
 from eomt_core.encoders.timm_vit import TimmViT
 from eomt_core.eomt import EoMT
 from eomt_core.errors import ModelError
 from eomt_core.families import adapter_of, build_family, family_of
 from eomt_core.family import FamilyArchitecture
-from eomt_core.formats import PIXEL_STATISTICS, PROBS, Algebra, to_own, to_reference
+from eomt_core.formats import PIXEL_STATISTICS, PROBS, Algebra, dinov3_to_own, to_own, to_reference
 from eomt_core.location import OWN_CARD, WEIGHTS
 from eomt_core.mask_transformer import MaskTransformer
 from eomt_core.palette import PaletteModel, load_palette
@@ -43,7 +40,6 @@ __all__ = [
 ]
 
 State = dict[str, Tensor]
-_BACKBONE = "encoder.backbone."
 _TENSORS = Algebra[Tensor](
     join=lambda parts: torch.cat(tuple(parts)),
     split=lambda tensor, count: tensor.chunk(count),
@@ -52,7 +48,7 @@ _TENSORS = Algebra[Tensor](
 )
 
 
-def load_model(location: str | Path, base: Path | None = None) -> MaskTransformer | PaletteModel:
+def load_model(location: str | Path, base: str | Path | None = None) -> MaskTransformer | PaletteModel:
     """Make the model that a directory, a file or a hub id names, with parameters in float32 on the CPU.
 
     Loading is strict: what is missing is never made up, save the annealing buffer, whose absence means no masks.
@@ -76,11 +72,16 @@ def build_model(info: ModelInfo) -> MaskTransformer | PaletteModel:
     if isinstance(info.architecture, PaletteArchitecture):
         return load_palette(info.weights[0], info.architecture)
     try:
-        raw = {name: tensor for file in info.weights for name, tensor in _read_tensors(file).items()}
-        mean, std = _pixel_statistics(raw, info.card)
+        raw = _read_all(info.weights)
+        differences = info.base.weights if info.base else ()
+        # How much the pixel statistics differ says nothing of what they are.
+        mean, std = (info.card.mean, info.card.std) if differences else _pixel_statistics(raw, info.card)
         if isinstance(info.architecture, FamilyArchitecture):
             return _filled(build_family(info.architecture, mean, std), raw)
         state = _to_float32(to_own(raw, _TENSORS), info.architecture)
+        for name, tensor in dinov3_to_own(_read_all(differences), _TENSORS).items():
+            if name in state:
+                state[name] += tensor
         return _assemble(info.architecture, state, mean, std)
     except ModelError as error:
         raise ModelError(f"{info.path}: {error}") from error
@@ -130,7 +131,8 @@ def architecture_of(model: MaskTransformer) -> Architecture:
         "norm_eps": backbone.norm.eps,
         "image_size": encoder.training_size,
         "cls_token": backbone.cls_token is not None,
-        "num_registers": backbone.num_reg_tokens,
+        "num_registers": 0 if backbone.reg_token is None else backbone.reg_token.shape[1],
+        "rope_theta": getattr(getattr(backbone, "rope", None), "temperature", 0.0),
     }
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     architecture = infer_architecture(shapes, stated)
@@ -145,9 +147,13 @@ def to_huggingface(state: Mapping[str, Tensor]) -> State:
     Raises:
         ModelError: the port has no place for a tensor.
     """
-    name = f"{_BACKBONE}blocks.0.mlp"
+    name = f"{BACKBONE}blocks.0.mlp"
     gated = state[f"{name}.fc1.weight"].shape[0] == 2 * state[f"{name}.fc2.weight"].shape[1]
     return formats.to_huggingface(state, _TENSORS, gated=gated)
+
+
+def _read_all(files: Sequence[Path]) -> State:
+    return {name: tensor for file in files for name, tensor in _read_tensors(file).items()}
 
 
 def _read_tensors(file: Path) -> State:
@@ -198,8 +204,8 @@ def _to_float32(own: Mapping[str, Tensor], architecture: Architecture) -> State:
 def _assemble(architecture: Architecture, state: State, mean: tuple[float, ...], std: tuple[float, ...]) -> EoMT:
     """Put a model together around its tensors; on the meta device, as random weights are made only to be replaced."""
     a = architecture
-    backbone = _backbone(a, {name: tensor for name, tensor in state.items() if name.startswith(_BACKBONE)})
-    encoder = TimmViT(backbone, mean=mean, std=std)
+    backbone = build_backbone(a, {name: tensor for name, tensor in state.items() if name.startswith(BACKBONE)})
+    encoder = of_timm(backbone, mean=mean, std=std)
     encoder.self_test()
     with torch.device("meta"):
         width = a.mask_width or None
@@ -208,40 +214,12 @@ def _assemble(architecture: Architecture, state: State, mean: tuple[float, ...],
     return model
 
 
-def _backbone(a: Architecture, state: Mapping[str, Tensor]) -> VisionTransformer:
-    """Make a timm ViT of an architecture that holds the given tensors, by own name."""
-    mlp: Any = SwiGLUPacked if a.swiglu else Mlp
-    with torch.device("meta"):
-        backbone = VisionTransformer(
-            img_size=a.image_size,
-            patch_size=a.patch_size,
-            in_chans=a.in_channels,
-            num_classes=0,
-            global_pool="",
-            embed_dim=a.embed_dim,
-            depth=a.depth,
-            num_heads=a.num_heads,
-            # timm rounds the product with the width down: half a row more keeps it from losing one.
-            mlp_ratio=(a.mlp_hidden + 0.5) / a.embed_dim,
-            init_values=1.0 if a.layer_scale else None,
-            class_token=a.cls_token,
-            no_embed_class=a.no_embed_class,
-            reg_tokens=a.num_registers,
-            norm_layer=partial(nn.LayerNorm, eps=a.norm_eps),
-            mlp_layer=mlp,
-            embed_layer=partial(StemEmbed, widths=a.stem) if a.stem else PatchEmbed,
-            act_layer=nn.SiLU if a.swiglu else nn.GELU,
-        )
-    backbone.load_state_dict({name.removeprefix(_BACKBONE): tensor for name, tensor in state.items()}, assign=True)
-    return backbone
-
-
 @torch.no_grad()
 def _check_rebuilds(encoder: TimmViT, architecture: Architecture) -> None:
     """Check that what a reader will build computes the same: shapes do not tell activations or the order of norms."""
     state = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
     mean, std = (buffer.flatten().tolist() for buffer in (encoder.pixel_mean, encoder.pixel_std))
-    rebuilt = TimmViT(_backbone(architecture, state), mean=mean, std=std).to(encoder.pixel_mean.device).eval()
+    rebuilt = of_timm(build_backbone(architecture, state), mean=mean, std=std).to(encoder.pixel_mean.device).eval()
     size = (1, architecture.in_channels, 2 * architecture.patch_size, 3 * architecture.patch_size)
     pixels = torch.linspace(0, 1, math.prod(size)).reshape(size).to(encoder.pixel_mean)
     training = encoder.training

@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from eomt_core.base import WHOLE, Base, choose_base
 from eomt_core.card import IMAGENET_MEAN, IMAGENET_STD, Architecture, ModelCard, PaletteArchitecture, default_task
 from eomt_core.errors import ModelError
 from eomt_core.family import FamilyArchitecture
-from eomt_core.formats import SHAPES, Format, detect_format, find_dinov3, to_own
+from eomt_core.formats import SHAPES, Format, detect_format, is_rotary, to_own
 from eomt_core.headers import Shape, read_shapes
 from eomt_core.json_fields import read_fields, read_object
 from eomt_core.labels import labels_for
@@ -23,7 +24,6 @@ Kind = TypeVar("Kind", Architecture, PaletteArchitecture, FamilyArchitecture)
 
 CARD_FORMAT = 1
 _PLACEHOLDER = re.compile(r"LABEL_\d+")
-_DINOV3_BASES = {384: "vits16", 768: "vitb16", 1024: "vitl16"}
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,12 @@ class ModelInfo:
     Attributes:
         path: its directory or file.
         format: the spelling of its tensor names.
-        files: every file that decides what it computes.
+        files: every file of its own that decides what it computes.
         weights: those that hold tensors.
         parameters: numbers in those tensors.
         architecture: what its tensors are.
         card: what it was trained for; made up from the architecture where the model brings none.
+        base: what its weights are differences from, or `WHOLE`, if that had to be said.
     """
 
     path: Path
@@ -47,23 +48,24 @@ class ModelInfo:
     parameters: int
     architecture: Architecture | PaletteArchitecture | FamilyArchitecture
     card: ModelCard
+    base: Base | None = None
 
     def sha256(self) -> str:
-        """Hash names and contents of all files; the same wherever they lie."""
+        """Hash names and contents of all files, and of the base's weights; the same wherever they lie."""
         total = hashlib.sha256()
-        for file in self.files:
+        for file in (*self.files, *(self.base.weights if self.base else ())):
             with file.open("rb") as stream:
                 total.update(f"{file.name}:{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
         return total.hexdigest()
 
 
-def describe_model(location: str | Path, base: Path | None = None) -> ModelInfo:
+def describe_model(location: str | Path, base: str | Path | None = None) -> ModelInfo:
     """Read off the files of a model what it is, and check that its weights are complete.
 
     Args:
         location: a directory (own, Hugging Face, reference), a `.safetensors`, `.bin` or `.ckpt` file, or a hub id
             `ORG/NAME[@REV]`, asked for only if no such path exists.
-        base: the weights that a model of differences is relative to.
+        base: the weights that a model of differences is relative to, found likewise; `none`: its weights are whole.
 
     Raises:
         ModelError: no such model; damaged, hostile, incomplete or unsupported weights; one line that says which.
@@ -82,12 +84,12 @@ def card_text(architecture: Architecture | PaletteArchitecture | FamilyArchitect
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def _describe(files: ModelFiles, base: Path | None) -> ModelInfo:
+def _describe(files: ModelFiles, base: str | Path | None) -> ModelInfo:
     shapes = _all_shapes(files)
     config = _read_config(files)
-    _refuse_dinov3(shapes, config)
-    if base is not None:
-        raise ModelError(f"base {base} is for weights stored as differences; these are whole: leave the base out")
+    published = is_rotary(shapes) and OWN_CARD not in files.configs
+    if base not in (None, WHOLE) and not published:
+        raise ModelError(f"its weights are whole, not differences from --base {base}: leave the base out")
     if set(shapes) == {"colours"}:
         return _describe_palette(files, shapes["colours"])
     if _is_family(files):
@@ -99,7 +101,8 @@ def _describe(files: ModelFiles, base: Path | None) -> ModelInfo:
     check_shapes(own, architecture, spelling)
     card = own_card[1] if own_card else _made_up_card(files, architecture, config)
     card.check_fits(architecture)
-    return ModelInfo(files.path, spelling, files.all, files.weights, _count(shapes), architecture, card)
+    added = choose_base(base, files.weights, own) if published else None
+    return ModelInfo(files.path, spelling, files.all, files.weights, _count(shapes), architecture, card, added)
 
 
 def _describe_palette(files: ModelFiles, shape: Shape) -> ModelInfo:
@@ -182,27 +185,19 @@ def _read_own_card(files: ModelFiles, kind: type[Kind]) -> tuple[Kind, ModelCard
     )
 
 
-def _refuse_dinov3(shapes: Mapping[str, Shape], config: Mapping[str, Any]) -> None:
-    """Refuse rotary encoders by name; loaded as something else they would segment noise."""
-    found = find_dinov3(shapes)
-    if found is None and config.get("model_type") != "eomt_dinov3":
-        return
-    dim = next((shape[-1] for name, shape in shapes.items() if name.endswith(("q.weight", "query.weight"))), 0)
-    message = "it has a DINOv3 encoder, and rotary positions are not supported by this version"
-    if found is not None and "encoder.backbone." in found and dim in _DINOV3_BASES:
-        repository = f"facebook/dinov3-{_DINOV3_BASES[dim]}-pretrain-lvd1689m"
-        message += f"; published files of this kind hold only the differences from {repository}"
-    raise ModelError(f"{message}; use an EoMT with a DINOv2 encoder")
-
-
 def _stated(config: Mapping[str, Any]) -> dict[str, Any]:
     """Pick from a Hugging Face or reference configuration what shapes cannot tell."""
     if config.get("hidden_act", "gelu") != "gelu":
         raise ModelError(f"config.json states the activation {config['hidden_act']!r}; only gelu is supported")
+    rope = config.get("rope_parameters") or {}
+    if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
+        raise ModelError(f"config.json states rope_parameters {rope}; only those of rope_type default are supported")
     names = {"num_attention_heads": "num_heads", "num_register_tokens": "num_registers", "num_blocks": "num_blocks"}
     stated: dict[str, Any] = {own: _integer(config, name) for name, own in names.items() if name in config}
     if "layer_norm_eps" in config:
         stated["norm_eps"] = _number(config, "layer_norm_eps")
+    if "rope_theta" in rope:
+        stated["rope_theta"] = _number(rope, "rope_theta", most=1e9)
     if "image_size" in config:
         size = config["image_size"]
         pair = size if isinstance(size, list) and len(size) == 2 else [size, size]
@@ -217,9 +212,9 @@ def _integer(config: Mapping[str, Any], name: str) -> int:
     return value
 
 
-def _number(config: Mapping[str, Any], name: str) -> float:
+def _number(config: Mapping[str, Any], name: str, most: float = 1.0) -> float:
     value = config[name]
-    if not isinstance(value, int | float) or not 0 < value < 1:
+    if not isinstance(value, int | float) or not 0 < value < most:
         raise ModelError(f"config.json: {name} cannot be {value!r}")
     return float(value)
 

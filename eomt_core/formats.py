@@ -1,8 +1,10 @@
 """The spellings of EoMT weights, told apart by tensor names alone.
 
 Three spellings exist: the reference repository's (`network.` before every name), the Hugging Face port's, and our own,
-which is the reference's without the prefix. Everything here works on shapes as well as on tensors: an `Algebra` says
-how to join and split either, so a file is checked from its header by the same code that later converts its tensors.
+which is the reference's without the prefix. Models with rotary positions (DINOv3) differ: there the reference calls the
+parts of its encoder nearly as the port does, and our own names are timm's. Everything here works on shapes as well as
+on tensors: an `Algebra` says how to join and split either, so a file is checked from its header by the same code that
+later converts its tensors.
 """
 
 import re
@@ -21,7 +23,7 @@ PIXEL_STATISTICS = ("encoder.pixel_mean", "encoder.pixel_std")
 _PREFIX = "network."
 _POSITIONS = "encoder.backbone.pos_embed"
 _NUMBER = re.compile(r"^(layers|upscale|upscale_block\.block|encoder\.backbone\.blocks)\.(\d+)\.")
-_SUFFIX = re.compile(r"(weight|bias)$")
+_SUFFIX = re.compile(r"(?<=\.)(weight|bias)$")
 _BLOCK = "encoder.backbone.blocks.#."
 
 # Own template -> templates of the parts in the Hugging Face port, in the order in which they are joined along the
@@ -29,14 +31,8 @@ _BLOCK = "encoder.backbone.blocks.#."
 _COMMON = {
     "encoder.backbone.cls_token": ("embeddings.cls_token",),
     "encoder.backbone.reg_token": ("embeddings.register_tokens",),
-    _POSITIONS: ("embeddings.position_embeddings.@",),
-    "encoder.backbone.patch_embed.proj.@": ("embeddings.patch_embeddings.projection.@",),
     f"{_BLOCK}norm1.@": ("layers.#.norm1.@",),
     f"{_BLOCK}norm2.@": ("layers.#.norm2.@",),
-    f"{_BLOCK}attn.qkv.@": tuple(f"layers.#.attention.{part}_proj.@" for part in "qkv"),
-    f"{_BLOCK}attn.proj.@": ("layers.#.attention.out_proj.@",),
-    f"{_BLOCK}ls1.gamma": ("layers.#.layer_scale1.lambda1",),
-    f"{_BLOCK}ls2.gamma": ("layers.#.layer_scale2.lambda1",),
     "encoder.backbone.norm.@": ("layernorm.@",),
     "q.@": ("query.@",),
     "class_head.@": ("class_predictor.@",),
@@ -48,6 +44,25 @@ _COMMON = {
     "upscale.#.norm.@": ("upscale_block.block.#.layernorm2d.@",),
     PROBS: (PROBS,),
 }
+_TABLE = {
+    _POSITIONS: ("embeddings.position_embeddings.@",),
+    "encoder.backbone.patch_embed.proj.@": ("embeddings.patch_embeddings.projection.@",),
+    f"{_BLOCK}attn.qkv.@": tuple(f"layers.#.attention.{part}_proj.@" for part in "qkv"),
+    f"{_BLOCK}attn.proj.@": ("layers.#.attention.out_proj.@",),
+    f"{_BLOCK}ls1.gamma": ("layers.#.layer_scale1.lambda1",),
+    f"{_BLOCK}ls2.gamma": ("layers.#.layer_scale2.lambda1",),
+}
+_ROTARY = {
+    "encoder.backbone.patch_embed.proj.@": ("embeddings.patch_embeddings.@",),
+    f"{_BLOCK}attn.qkv.weight": tuple(f"layers.#.attention.{part}_proj.weight" for part in "qkv"),
+    f"{_BLOCK}attn.q_bias": ("layers.#.attention.q_proj.bias",),
+    f"{_BLOCK}attn.v_bias": ("layers.#.attention.v_proj.bias",),
+    f"{_BLOCK}attn.proj.@": ("layers.#.attention.o_proj.@",),
+    f"{_BLOCK}gamma_1": ("layers.#.layer_scale1.lambda1",),
+    f"{_BLOCK}gamma_2": ("layers.#.layer_scale2.lambda1",),
+    f"{_BLOCK}mlp.fc1.@": ("layers.#.mlp.up_proj.@",),
+    f"{_BLOCK}mlp.fc2.@": ("layers.#.mlp.down_proj.@",),
+}
 _PLAIN_MLP = {f"{_BLOCK}mlp.fc1.@": ("layers.#.mlp.fc1.@",), f"{_BLOCK}mlp.fc2.@": ("layers.#.mlp.fc2.@",)}
 _GATED_MLP = {
     f"{_BLOCK}mlp.fc1.@": ("layers.#.mlp.gate_proj.@", "layers.#.mlp.up_proj.@"),
@@ -57,14 +72,17 @@ _OLD_GATED_MLP = {
     f"{_BLOCK}mlp.fc1.@": ("layers.#.mlp.weights_in.@",),
     f"{_BLOCK}mlp.fc2.@": ("layers.#.mlp.weights_out.@",),
 }
-_OWN_OF_PART = {
-    part: (own, parts)
-    for table in (_COMMON, _PLAIN_MLP, _GATED_MLP, _OLD_GATED_MLP)
-    for own, parts in table.items()
-    for part in parts
+# What only models with rotary positions have, in the spellings of the reference and the port; and in ours.
+_ROTARY_PART = re.compile(r"patch_embed\.cls_token$|attention\.o_proj\.|embeddings\.patch_embeddings\.weight$")
+_ROTARY_OWN = re.compile(r"encoder\.backbone\.blocks\.\d+\.attn\.q_bias$")
+# What the port, and before it DINOv3 itself, calls the parts that the reference keeps in its encoder.
+_PORT_OF_REFERENCE = {
+    "encoder.backbone.patch_embed.": "embeddings.",
+    "encoder.backbone.blocks.": "layers.",
+    "encoder.backbone.norm.": "layernorm.",
 }
-# DINOv3 (rotary positions) by what only it has, in the spellings of the reference, Hugging Face and timm.
-_DINOV3 = re.compile(r"patch_embed\.cls_token$|attention\.o_proj\.|embeddings\.patch_embeddings\.weight$|attn\.q_bias$")
+_PORT_OF_DINOV3 = {"model.layer.": "layers.", "layer.": "layers.", "norm.": "layernorm."}
+_UNUSED = (*PIXEL_STATISTICS, "encoder.backbone.patch_embed.mask_token", "embeddings.mask_token")
 
 
 @dataclass(frozen=True)
@@ -114,22 +132,39 @@ def detect_format(names: Iterable[str]) -> Format:
     raise ModelError(f"no EoMT weights; its tensors are called {', '.join(plain[:3])} ...")
 
 
-def find_dinov3(names: Iterable[str]) -> str | None:
-    """Return a name that only an EoMT with a DINOv3 encoder has, or None."""
-    return next((name for name in names if _DINOV3.search(name)), None)
+def is_rotary(names: Iterable[str]) -> bool:
+    """Whether the names are those of a model with rotary positions, in any spelling."""
+    return any(_ROTARY_PART.search(name) or _ROTARY_OWN.search(name) for name in names)
 
 
 def to_own(entries: Mapping[str, T], algebra: Algebra[T]) -> dict[str, T]:
     """Rename and join the tensors of any spelling into our own; what is not part of the model is dropped.
 
-    Dropped are the training criterion and the pixel statistics. A name that no spelling knows is kept as it is, for
-    the comparison with what the model should have.
+    Dropped are the training criterion, the pixel statistics and what pretraining masked patches with. A name that no
+    spelling knows is kept as it is, for the comparison with what the model should have.
 
     Raises:
         ModelError: no EoMT, two tensors for one place, or only some parts of a joined tensor.
     """
     model = _model_alone(entries)
-    return _from_huggingface(model, algebra) if detect_format(entries) == "huggingface" else model
+    if any(map(_ROTARY_PART.search, model)):
+        parts = {_renamed(name, _PORT_OF_REFERENCE): entry for name, entry in model.items()}
+        return _from_huggingface(parts, algebra, (_COMMON, _ROTARY))
+    if detect_format(entries) == "huggingface":
+        return _from_huggingface(model, algebra, (_COMMON, _TABLE, _PLAIN_MLP, _GATED_MLP, _OLD_GATED_MLP))
+    return model
+
+
+def dinov3_to_own(entries: Mapping[str, T], algebra: Algebra[T]) -> dict[str, T]:
+    """Rename and join the tensors of DINOv3 itself, as transformers or timm spell them, into an encoder of our own.
+
+    Raises:
+        ModelError: two tensors for one place, or only some parts of a joined tensor.
+    """
+    if any(map(_ROTARY_PART.search, entries)):
+        parts = {_renamed(name, _PORT_OF_DINOV3): entry for name, entry in _model_alone(entries).items()}
+        return _from_huggingface(parts, algebra, (_COMMON, _ROTARY))
+    return {f"encoder.backbone.{name}": entry for name, entry in entries.items()}
 
 
 def to_reference(entries: Mapping[str, T]) -> dict[str, T]:
@@ -148,10 +183,10 @@ def to_huggingface(entries: Mapping[str, T], algebra: Algebra[T], *, gated: bool
     Raises:
         ModelError: the port has no place for a tensor.
     """
-    table = _COMMON | (_GATED_MLP if gated else _PLAIN_MLP)
+    table = _port_table(gated=gated, rotary=is_rotary(entries))
     renamed: dict[str, T] = {}
     for name, entry in entries.items():
-        parts = table.get(_template(name))
+        parts = next((table[key] for key in _templates(name) if key in table), None)
         if parts is None:
             raise ModelError(f"the Hugging Face port of EoMT has no place for {name}")
         if name == _POSITIONS:
@@ -161,14 +196,29 @@ def to_huggingface(entries: Mapping[str, T], algebra: Algebra[T], *, gated: bool
     return renamed
 
 
-def name_in_file(name: str, spelling: Format, *, gated: bool) -> str:
+def name_in_file(name: str, spelling: Format, *, gated: bool, rotary: bool) -> str:
     """Tell what a tensor of our own spelling is called in a file of another one; the first part of a joined one."""
     if spelling == "own":
         return name
-    if spelling == "reference":
+    if spelling == "reference" and not (rotary and name.startswith("encoder.")):
         return _PREFIX + name
-    parts = (_COMMON | (_GATED_MLP if gated else _PLAIN_MLP)).get(_template(name), (name,))
-    return _spell(parts[0], name)
+    table = _port_table(gated=gated, rotary=rotary)
+    parts = next((table[key] for key in _templates(name) if key in table), (name,))
+    part = _spell(parts[0], name)
+    return (
+        part if spelling == "huggingface" else _PREFIX + _renamed(part, {b: a for a, b in _PORT_OF_REFERENCE.items()})
+    )
+
+
+def _port_table(*, gated: bool, rotary: bool) -> dict[str, tuple[str, ...]]:
+    """What the parts of each own tensor are called in the port."""
+    return _COMMON | (_ROTARY if rotary else _TABLE | (_GATED_MLP if gated else _PLAIN_MLP))
+
+
+def _renamed(name: str, prefixes: Mapping[str, str]) -> str:
+    """Exchange the beginning of a name."""
+    old = next((old for old in prefixes if name.startswith(old)), "")
+    return prefixes.get(old, "") + name.removeprefix(old)
 
 
 def _model_alone(entries: Mapping[str, T]) -> dict[str, T]:
@@ -176,7 +226,7 @@ def _model_alone(entries: Mapping[str, T]) -> dict[str, T]:
     kept: dict[str, T] = {}
     for name, entry in entries.items():
         plain = _without_wrapper(name).removeprefix(_PREFIX)
-        if plain.startswith("criterion.") or plain in PIXEL_STATISTICS:
+        if plain.startswith("criterion.") or plain in _UNUSED:
             continue
         if plain in kept:
             raise ModelError(f"two tensors for {plain}")
@@ -189,11 +239,14 @@ def _without_wrapper(name: str) -> str:
     return name.replace("._orig_mod", "").removeprefix("_orig_mod.")
 
 
-def _from_huggingface(entries: Mapping[str, T], algebra: Algebra[T]) -> dict[str, T]:
+def _from_huggingface(
+    entries: Mapping[str, T], algebra: Algebra[T], tables: Sequence[Mapping[str, tuple[str, ...]]]
+) -> dict[str, T]:
+    places = {part: (own, parts) for table in tables for own, parts in table.items() for part in parts}
     own: dict[str, T] = {}
     made_of: dict[str, tuple[str, ...]] = {}
     for name in entries:
-        template, parts = _OWN_OF_PART.get(_template(name), (name, (name,)))
+        template, parts = next((places[key] for key in _templates(name) if key in places), (name, (name,)))
         target, sources = _spell(template, name), tuple(_spell(part, name) for part in parts)
         if made_of.setdefault(target, sources) != sources:
             raise ModelError(f"two tensors for {target}: {made_of[target][0]} and {name}")
@@ -211,9 +264,10 @@ def _joined(entries: Mapping[str, T], parts: Sequence[str], algebra: Algebra[T])
     return algebra.join([entries[part] for part in parts]) if len(parts) > 1 else entries[parts[0]]
 
 
-def _template(name: str) -> str:
-    """Put # for the block number and @ for weight or bias."""
-    return _SUFFIX.sub("@", _NUMBER.sub(r"\1.#.", name))
+def _templates(name: str) -> tuple[str, str]:
+    """Put # for the block number, and in the second one @ for weight or bias."""
+    numbered = _NUMBER.sub(r"\1.#.", name)
+    return numbered, _SUFFIX.sub("@", numbered)
 
 
 def _spell(template: str, name: str) -> str:

@@ -2,12 +2,16 @@
 
 import io
 import json
+import math
 import pickle
 import zipfile
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from eomt_core.errors import ModelError
 
@@ -20,6 +24,9 @@ _REBUILDERS = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3")
 _HARMLESS = {("_codecs", "encode"), ("collections", "Counter"), ("collections", "defaultdict")} | {
     ("builtins", name) for name in ("bytearray", "complex", "dict", "float", "int", "list", "set", "slice", "tuple")
 }
+# Floats by the names that safetensors and torch have for them; numpy knows no bfloat16, the upper half of a float32.
+_FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+_FLOATS |= {"DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", "BFloat16Storage": "<u2"}
 
 
 def read_shapes(path: Path) -> dict[str, Shape]:
@@ -29,6 +36,41 @@ def read_shapes(path: Path) -> dict[str, Shape]:
         ModelError: the file is damaged, is no such file, or its pickle names something other than tensors.
     """
     return _safetensors_shapes(path) if path.suffix == ".safetensors" else _pickle_shapes(path)
+
+
+def read_values(path: Path, name: str) -> NDArray[np.float32]:
+    """Read the values of one tensor, which should be small and stored in one piece: (N,).
+
+    Raises:
+        ModelError: the file is damaged, or the tensor holds no floats.
+    """
+    find = _find_in_safetensors if path.suffix == ".safetensors" else _find_in_pickle
+    try:
+        kind, data = find(path, name)
+        values = np.frombuffer(data, _FLOATS[kind])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{path}: {name} holds no readable floats ({error}); fetch it again") from error
+    whole = (values.astype(np.uint32) << 16).view(np.float32) if _FLOATS[kind] == "<u2" else values
+    return whole.astype(np.float32)
+
+
+def _find_in_safetensors(path: Path, name: str) -> tuple[str, bytes]:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(length))[name]
+        begin, end = entry["data_offsets"]
+        file.seek(8 + length + begin)
+        return str(entry["dtype"]), file.read(end - begin)
+
+
+def _find_in_pickle(path: Path, name: str) -> tuple[str, bytes]:
+    tensor = _pickled(path)[name]
+    dtype = np.dtype(_FLOATS[tensor.storage.kind])
+    with zipfile.ZipFile(path) as archive:
+        member = next(entry for entry in archive.namelist() if entry.endswith(f"/data/{tensor.storage.key}"))
+        with archive.open(member) as file:
+            file.seek(tensor.offset * dtype.itemsize)
+            return tensor.storage.kind, file.read(math.prod(tensor.shape) * dtype.itemsize)
 
 
 def _safetensors_shapes(path: Path) -> dict[str, Shape]:
@@ -49,6 +91,10 @@ def _safetensors_shapes(path: Path) -> dict[str, Shape]:
 
 
 def _pickle_shapes(path: Path) -> dict[str, Shape]:
+    return {name: tensor.shape for name, tensor in _pickled(path).items()}
+
+
+def _pickled(path: Path) -> dict[str, "_TensorShape"]:
     try:
         loaded = _ShapeUnpickler(io.BytesIO(_read_pickle(path))).load()
     except ModelError as error:
@@ -72,18 +118,27 @@ def _read_pickle(path: Path) -> bytes:
         return archive.read(members[0])
 
 
-def _state_of(loaded: object) -> dict[str, Shape]:
+def _state_of(loaded: object) -> dict[str, "_TensorShape"]:
     """Find the state dict in what was unpickled: the object itself, or its `state_dict` as Lightning writes it."""
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
         loaded = loaded["state_dict"]
     entries: Mapping[Any, Any] = loaded if isinstance(loaded, dict) else {}
-    return {str(name): value.shape for name, value in entries.items() if isinstance(value, _TensorShape)}
+    return {str(name): value for name, value in entries.items() if isinstance(value, _TensorShape)}
+
+
+class _Storage(NamedTuple):
+    """Stands for what tensors keep their values in: a member of the archive."""
+
+    kind: str = ""
+    key: str = ""
 
 
 class _TensorShape(NamedTuple):
     """Stands for a tensor."""
 
     shape: Shape
+    storage: _Storage = _Storage()
+    offset: int = 0
 
 
 class _State(dict[Any, Any]):
@@ -112,15 +167,16 @@ class _ShapeUnpickler(pickle._Unpickler):
         if module == "torch._utils" and name == "_rebuild_parameter":
             return partial(_rebuild_parameter)
         if module.partition(".")[0] == "torch" or (module, name) in _HARMLESS:
-            return partial(_Inert)
+            return partial(_Inert, name)
         raise ModelError(f"its pickle names {module}.{name}, which is no tensor; save the state dict alone")
 
-    def persistent_load(self, pid: Any) -> _Inert:
-        return _Inert()
+    def persistent_load(self, pid: Any) -> _Storage:
+        _, kind, key, *_ = pid
+        return _Storage(str(kind.args[0]), str(key))
 
 
-def _rebuild_tensor(storage: object, offset: object, size: object, *rest: object) -> _TensorShape:
-    return _TensorShape(_shape(size))
+def _rebuild_tensor(storage: _Storage, offset: int, size: object, *rest: object) -> _TensorShape:
+    return _TensorShape(_shape(size), storage, offset)
 
 
 def _rebuild_parameter(data: _TensorShape, *rest: object) -> _TensorShape:

@@ -11,6 +11,7 @@ from torch import nn
 
 from eomt_core.encoders import create_encoder
 from eomt_core.encoders.stem import StemEmbed
+from eomt_core.encoders.timm_eva import of_timm
 from eomt_core.encoders.timm_vit import TimmViT
 from eomt_core.eomt import EoMT
 from eomt_core.errors import ModelError
@@ -97,7 +98,7 @@ def new_model(
     recipe = RECIPES.get(name)
     if recipe is None:
         encoder = create_encoder(name, in_channels=in_channels, image_size=image_size)
-        encoder = TimmViT(encoder.backbone, mean=mean, std=std)
+        encoder = of_timm(encoder.backbone, mean=mean, std=std)
         return EoMT(encoder, num_classes, num_classes if semantic else 100, min(4, encoder.num_blocks))
     encoder = TimmViT(_hybrid(recipe, in_channels, image_size or recipe.image_size), mean=mean, std=std)
     queries = num_classes if semantic else recipe.queries

@@ -6,12 +6,13 @@ from typing import Any
 
 from eomt_core.card import Architecture
 from eomt_core.errors import ModelError
-from eomt_core.formats import PROBS, Format, name_in_file
+from eomt_core.formats import PROBS, Format, is_rotary, name_in_file
 from eomt_core.headers import Shape
 
 _BACKBONE = "encoder.backbone."
 _HEAD_WIDTH = 64  # of every published EoMT
 _BLOCKS_OF_DEPTH = {12: 3, 24: 4, 40: 5}  # of the published sizes S and B, L, g
+_ROTARY_SIDE, _ROTARY_EPS, _ROTARY_THETA = 640, 1e-5, 100.0  # of most published EoMTs with DINOv3, and of DINOv3
 _SHOWN = 5
 _FETCH = "the files are not those of one whole model, fetch them again"
 
@@ -20,7 +21,8 @@ def infer_architecture(shapes: Mapping[str, Shape], stated: Mapping[str, Any]) -
     """Infer the architecture from shapes by own name, and from what is stated where shapes cannot tell.
 
     Shapes cannot tell the head width (64 unless stated), the epsilon of the norms, whether 2048 positions are 32 x 64
-    or 64 x 32 (square unless stated), and, without the annealing buffer, how many blocks see the queries.
+    or 64 x 32 (square unless stated), the training size where positions are rotary (640 unless stated), and, without
+    the annealing buffer, how many blocks see the queries.
 
     Args:
         shapes: by own name.
@@ -42,29 +44,31 @@ def infer_architecture(shapes: Mapping[str, Shape], stated: Mapping[str, Any]) -
         "num_upscale": _count_blocks(shapes, "upscale.convs." if stem else "upscale."),
         "mlp_hidden": hidden,
         "swiglu": hidden == 2 * _shape(shapes, f"{_BACKBONE}blocks.0.mlp.fc2.weight", 2)[1],
-        "layer_scale": any(name.endswith((".ls1.gamma", ".ls2.gamma")) for name in shapes),
+        "layer_scale": any(name.endswith((".ls1.gamma", ".ls2.gamma", ".gamma_1", ".gamma_2")) for name in shapes),
         "stem": stem,
         "mask_width": _shape(shapes, "upscale.patches.weight", 4)[0] if stem else 0,
     }
+    rotary = is_rotary(shapes)
     found |= _prefix(shapes, stated)
-    found |= _positions(shapes, found, stated)
+    found |= _rotations(found, stated) if rotary else _positions(shapes, found, stated)
     found["num_blocks"] = _num_blocks(shapes, found["depth"], stated)
     found["num_heads"] = stated.get("num_heads") or _num_heads(dim)
     _check_stated(found, stated)
-    return Architecture(**found, norm_eps=stated.get("norm_eps", 1e-6))
+    return Architecture(**found, norm_eps=stated.get("norm_eps", _ROTARY_EPS if rotary else 1e-6))
 
 
 def expected_shapes(architecture: Architecture) -> dict[str, Shape]:
     """Return the shape of every tensor that a model of this architecture has, by own name."""
     a, dim = architecture, architecture.embed_dim
     shapes: dict[str, Shape] = {
-        f"{_BACKBONE}pos_embed": (1, a.pos_rows, dim),
         **_patch_shapes(a),
         **_norm(f"{_BACKBONE}norm", dim),
         "q.weight": (a.num_queries, dim),
         **_linear("class_head", a.num_classes + 1, dim),
         PROBS: (a.num_blocks,),
     }
+    if not a.rope_theta:
+        shapes[f"{_BACKBONE}pos_embed"] = (1, a.pos_rows, dim)
     if a.cls_token:
         shapes[f"{_BACKBONE}cls_token"] = (1, 1, dim)
     if a.num_registers:
@@ -90,12 +94,12 @@ def check_shapes(shapes: Mapping[str, Shape], architecture: Architecture, spelli
     missing = [name for name in expected if name not in shapes and name != PROBS]
     surplus = [name for name in shapes if name not in expected]
     other = [name for name in expected if name in shapes and shapes[name] != expected[name]]
-    gated = architecture.swiglu
+    kind = {"gated": architecture.swiglu, "rotary": architecture.rope_theta > 0}
     if missing:
-        names = [name_in_file(name, spelling, gated=gated) for name in missing]
+        names = [name_in_file(name, spelling, **kind) for name in missing]
         raise ModelError(f"{_count(names)} missing: {_list(names)}; {_FETCH}")
     if surplus:
-        names = [name_in_file(name, spelling, gated=gated) for name in surplus]
+        names = [name_in_file(name, spelling, **kind) for name in surplus]
         raise ModelError(f"{_count(names)} unexpected: {_list(names)}; check that this is an EoMT's file")
     if other:
         raise ModelError(
@@ -115,15 +119,19 @@ def _list(names: list[str]) -> str:
 
 def _block_shapes(prefix: str, a: Architecture) -> dict[str, Shape]:
     dim = a.embed_dim
-    scales = {f"{prefix}ls1.gamma": (dim,), f"{prefix}ls2.gamma": (dim,)}
+    if a.rope_theta:  # timm's Eva block: keys have no bias
+        biases, scales = {"attn.q_bias": dim, "attn.v_bias": dim}, ("gamma_1", "gamma_2")
+    else:
+        biases, scales = {"attn.qkv.bias": 3 * dim}, ("ls1.gamma", "ls2.gamma")
+    vectors = biases | (dict.fromkeys(scales, dim) if a.layer_scale else {})
     return {
         **_norm(f"{prefix}norm1", dim),
-        **_linear(f"{prefix}attn.qkv", 3 * dim, dim),
+        f"{prefix}attn.qkv.weight": (3 * dim, dim),
         **_linear(f"{prefix}attn.proj", dim, dim),
         **_norm(f"{prefix}norm2", dim),
         **_linear(f"{prefix}mlp.fc1", a.mlp_hidden, dim),
         **_linear(f"{prefix}mlp.fc2", dim, a.mlp_hidden // 2 if a.swiglu else a.mlp_hidden),
-        **(scales if a.layer_scale else {}),
+        **{f"{prefix}{name}": (length,) for name, length in vectors.items()},
     }
 
 
@@ -232,11 +240,29 @@ def _positions(shapes: Mapping[str, Shape], found: Mapping[str, Any], stated: Ma
             f"{rows} positions are no grid for {asked} training size with patches of {patch} pixels; "
             f"state the image_size (rows, columns) in the configuration"
         )
-    # A table for patches alone comes with register tokens unless a configuration says otherwise; where they are absent
-    # a file has lost them, and would load as another function.
-    if cells == rows and prefix and not found["num_registers"] and "num_registers" not in stated:
-        raise ModelError(f"tensor {_BACKBONE}reg_token is missing; {_FETCH}")
+    if cells == rows and prefix:
+        _check_registers(found, stated)
     return {"image_size": tuple(size), "no_embed_class": cells == rows}
+
+
+def _check_registers(found: Mapping[str, Any], stated: Mapping[str, Any]) -> None:
+    """Miss the register tokens that come with positions for patches alone, unless a configuration says otherwise.
+
+    A file that has lost them would load as another function.
+    """
+    if not found["num_registers"] and "num_registers" not in stated:
+        raise ModelError(f"tensor {_BACKBONE}reg_token is missing; {_FETCH}")
+
+
+def _rotations(found: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell the training size and the base of rotary positions, of which no tensor speaks."""
+    _check_registers(found, stated)
+    side = round(_ROTARY_SIDE / found["patch_size"]) * found["patch_size"]
+    return {
+        "image_size": tuple(stated.get("image_size", (side, side))),
+        "no_embed_class": True,
+        "rope_theta": stated.get("rope_theta") or _ROTARY_THETA,
+    }
 
 
 def _num_blocks(shapes: Mapping[str, Shape], depth: int, stated: Mapping[str, Any]) -> int:

@@ -38,6 +38,18 @@ TINY = Architecture(
 STEM: dict[str, Any] = {"stem": (8, 12), "patch_size": 8, "num_upscale": 2, "mask_width": 24}
 """What a tiny model behind a stem has besides: masks at stride 2."""
 
+PORT: dict[str, object] = {
+    "hidden_size": 64,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 2,
+    "image_size": 160,
+    "num_queries": 20,
+    "num_blocks": 3,
+    "num_labels": 7,
+    "patch_size": 16,
+}
+"""Sizes of small models of the transformers library."""
+
 SMALL = Recipe(
     stem=(8, 12),
     dim=32,
@@ -110,17 +122,32 @@ def make_huggingface() -> Callable[..., Any]:
     transformers = pytest.importorskip("transformers", reason="transformers is the oracle of this test")
 
     def make(probs: tuple[float, ...] = (0.0, 0.0, 0.0), **changes: object) -> Any:
-        sizes = {"hidden_size": 64, "num_hidden_layers": 5, "num_attention_heads": 2, "image_size": 160}
-        counts = {"num_queries": 20, "num_blocks": 3, "num_labels": 7, "patch_size": 16}
-        model = transformers.EomtForUniversalSegmentation(transformers.EomtConfig(**(sizes | counts | changes)))
-        generator = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            for name, weight in model.named_parameters():
-                weight.copy_(perturb(name, weight, generator))
-            model.attn_mask_probs.copy_(torch.tensor(probs))
-        return model.eval()
+        config = transformers.EomtConfig(**(PORT | changes))
+        return perturbed(transformers.EomtForUniversalSegmentation(config), probs)
 
     return make
+
+
+@pytest.fixture
+def make_dinov3() -> Callable[..., Any]:
+    """Make a small EoMT of the transformers library whose encoder is a DINOv3, of the same sizes."""
+    transformers = pytest.importorskip("transformers", reason="transformers is the oracle of this test")
+
+    def make(probs: tuple[float, ...] = (0.0, 0.0, 0.0), **changes: object) -> Any:
+        config = transformers.EomtDinov3Config(**(PORT | {"intermediate_size": 256, "layer_norm_eps": 1e-5} | changes))
+        return perturbed(transformers.EomtDinov3ForUniversalSegmentation(config), probs)
+
+    return make
+
+
+@torch.no_grad()
+def perturbed(model: Any, probs: tuple[float, ...]) -> Any:
+    """A model of the transformers library with weights that make mistakes visible."""
+    generator = torch.Generator().manual_seed(0)
+    for name, weight in model.named_parameters():
+        weight.copy_(perturb(name, weight, generator))
+    model.attn_mask_probs.copy_(torch.tensor(probs))
+    return model.eval()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,12 +29,12 @@ MakeState = Callable[..., dict[str, Tensor]]
 
 
 @st.composite
-def architectures(draw: st.DrawFn, stems: bool = False) -> Architecture:
-    """ViTs of all kinds, with `stems` behind one; the square training size is one that shapes alone can tell."""
+def architectures(draw: st.DrawFn, stems: bool = False, rotary: bool = False) -> Architecture:
+    """ViTs of all kinds, with `stems` behind one; shapes alone tell all, save the training size of `rotary` ones."""
     dim, registers = 64 * draw(st.integers(1, 3)), draw(st.integers(1, 5))
     stem = tuple(draw(st.lists(st.integers(1, 40), min_size=1, max_size=3))) if stems else ()
     patch, depth = 2 ** (len(stem) + 1) if stem else draw(st.sampled_from((8, 14, 16))), draw(st.integers(1, 4))
-    swiglu, hidden = draw(st.booleans()), draw(st.integers(1, 600))
+    swiglu, hidden = not rotary and draw(st.booleans()), draw(st.integers(1, 600))
     side = patch * draw(st.integers(4, 9))
     return Architecture(
         embed_dim=dim,
@@ -48,12 +49,14 @@ def architectures(draw: st.DrawFn, stems: bool = False) -> Architecture:
         num_upscale=draw(st.integers(1, len(stem)) if stem else st.integers(0, 1)),
         num_registers=registers,
         cls_token=True,
-        no_embed_class=draw(st.booleans()),
+        no_embed_class=rotary or draw(st.booleans()),
         swiglu=swiglu,
         mlp_hidden=2 * hidden if swiglu else hidden,
         layer_scale=draw(st.booleans()),
         stem=stem,
         mask_width=draw(st.integers(1, 80)) if stem else 0,
+        norm_eps=1e-5 if rotary else 1e-6,
+        rope_theta=100.0 if rotary else 0.0,
     )
 
 
@@ -64,18 +67,31 @@ def test_shapes_tell_the_architecture(architecture: Architecture) -> None:
     assert infer_architecture(expected_shapes(architecture), {}) == architecture
 
 
-@given(architectures())
+@given(architectures(rotary=True))
 @settings(deadline=None, max_examples=40)
+def test_shapes_and_a_training_size_tell_rotary_positions(architecture: Architecture) -> None:
+    """Theta and the epsilon are those of DINOv3 unless stated; nothing else is guessed but the training size, 640."""
+    shapes = expected_shapes(architecture)
+    assert infer_architecture(shapes, {"image_size": architecture.image_size}) == architecture
+    guessed = infer_architecture(shapes, {})
+    assert replace(guessed, image_size=architecture.image_size) == architecture
+    assert abs(guessed.image_size[0] - 640) <= architecture.patch_size // 2
+
+
+@given(architectures() | architectures(rotary=True))
+@settings(deadline=None, max_examples=60)
 def test_spellings_are_renamings(architecture: Architecture) -> None:
     """To the reference and back, and to Hugging Face and back, changes nothing."""
     own = expected_shapes(architecture)
-    assert to_own(to_reference(own), SHAPES) == own
+    if not architecture.rope_theta:
+        assert to_own(to_reference(own), SHAPES) == own
     assert to_own(to_huggingface(own, SHAPES, gated=architecture.swiglu), SHAPES) == own
 
 
 def test_every_tensor_counts(tiny: Tiny, with_stem: Tiny) -> None:
     """Whichever tensor is missing, save the annealing buffer, the weights are refused and the tensor is named."""
-    for architecture in (tiny(), tiny(swiglu=True), tiny(num_registers=0, no_embed_class=False), with_stem()):
+    rotary = tiny(rope_theta=100.0)
+    for architecture in (tiny(), tiny(swiglu=True), tiny(num_registers=0, no_embed_class=False), with_stem(), rotary):
         whole = expected_shapes(architecture)
         for name in whole.keys() - {"attn_mask_probs"}:
             rest = {other: shape for other, shape in whole.items() if other != name}
@@ -151,14 +167,6 @@ def test_a_lost_annealing_buffer_leaves_the_published_depths(tiny: Tiny) -> None
     with pytest.raises(ModelError, match="num_blocks"):
         infer_architecture(other, {})
     assert infer_architecture(other, {"num_blocks": 2}).num_blocks == 2
-
-
-def test_dinov3_is_refused_with_its_base(tmp_path: Path) -> None:
-    """Weights with a rotary encoder say why they cannot be used and what they are relative to."""
-    names = ("network.encoder.backbone.patch_embed.cls_token", "network.q.weight")
-    torch.save({name: torch.zeros(1, 1024) for name in names}, tmp_path / "delta.bin")
-    with pytest.raises(ModelError, match=r"rotary.*facebook/dinov3-vitl16-pretrain-lvd1689m"):
-        describe_model(tmp_path / "delta.bin")
 
 
 def test_other_weights_are_refused(tmp_path: Path) -> None:

@@ -12,25 +12,25 @@ from eomt_core import load_model
 from eomt_core.card import IMAGENET_MEAN, IMAGENET_STD
 
 
-def pixels() -> Tensor:
+def pixels(rows: int = 160, columns: int = 160) -> Tensor:
     """Two images of noise."""
-    return torch.rand(2, 3, 160, 160, generator=torch.Generator().manual_seed(1))
+    return torch.rand(2, 3, rows, columns, generator=torch.Generator().manual_seed(1))
 
 
-def answer(model: Any) -> tuple[Tensor, Tensor]:
+def answer(model: Any, *size: int) -> tuple[Tensor, Tensor]:
     """What transformers answers; it expects pixels that are normalised already."""
     mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     with torch.no_grad():
-        output = model(pixel_values=(pixels() - mean) / std)
+        output = model(pixel_values=(pixels(*size) - mean) / std)
     return output.masks_queries_logits, output.class_queries_logits
 
 
-def distance(oracle: Any, directory: Path) -> float:
+def distance(oracle: Any, directory: Path, *size: int) -> float:
     """The largest difference in any mask or class logit."""
     oracle.save_pretrained(directory)
     with torch.no_grad():
-        ours = load_model(directory).eval()(pixels())
-    masks, classes = answer(oracle)
+        ours = load_model(directory).eval()(pixels(*size))
+    masks, classes = answer(oracle, *size)
     return max(float((ours.mask_logits - masks).abs().max()), float((ours.class_logits - classes).abs().max()))
 
 
@@ -61,3 +61,25 @@ def test_normalisation_comes_from_the_preprocessor(make_huggingface: Callable[..
     (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0, 0, 0], "image_std": [1, 1, 1]}')
     assert distance(make_huggingface(), tmp_path) > 0.1
     assert dict(load_model(tmp_path).named_buffers())["encoder.pixel_std"].flatten().tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("probs", [(0.0, 0.0, 0.0), (1.0, 1.0, 1.0)])
+@pytest.mark.parametrize("size", [(160, 160), (128, 224)])
+def test_dinov3_is_that_of_transformers(
+    make_dinov3: Callable[..., Any], tmp_path: Path, size: tuple[int, int], probs: tuple[float, ...]
+) -> None:
+    """With rotary positions, masked or not, the logits agree to 2e-5, also on a grid that it was not made for."""
+    oracle = make_dinov3(probs)
+    oracle.grid_size = (size[0] // 16, size[1] // 16)  # which it would keep from its configuration
+    assert distance(oracle, tmp_path, *size) < 2e-5
+
+
+@pytest.mark.parametrize("changes", [{"layer_norm_eps": 1e-3}, {"rope_parameters": {"rope_theta": 30.0}}])
+def test_numbers_of_dinov3_come_from_the_configuration(
+    make_dinov3: Callable[..., Any], tmp_path: Path, changes: dict[str, object]
+) -> None:
+    """The epsilon of the norms and the base of the rotary positions are in no tensor: they are those that it states."""
+    oracle = make_dinov3(**changes)
+    assert distance(oracle, tmp_path) < 2e-5
+    usual, other = (answer(model)[0] for model in (make_dinov3(), oracle))
+    assert (usual - other).abs().max() > 1e-3
