@@ -73,15 +73,14 @@ def build_model(info: ModelInfo) -> MaskTransformer | PaletteModel:
         return load_palette(info.weights[0], info.architecture)
     try:
         raw = _read_all(info.weights)
-        differences = info.base.weights if info.base else ()
-        # How much the pixel statistics differ says nothing of what they are.
-        mean, std = (info.card.mean, info.card.std) if differences else _pixel_statistics(raw, info.card)
+        mean, std = _pixel_statistics(raw, info.card)
         if isinstance(info.architecture, FamilyArchitecture):
             return _filled(build_family(info.architecture, mean, std), raw)
         state = _to_float32(to_own(raw, _TENSORS), info.architecture)
-        for name, tensor in dinov3_to_own(_read_all(differences), _TENSORS).items():
-            if name in state:
-                state[name] += tensor
+        if info.base and info.base.weights:
+            raw.clear()  # never three copies at a time
+            _add(state, info.base.weights)
+            mean, std = info.card.mean, info.card.std  # the file says by how much they differ from themselves
         return _assemble(info.architecture, state, mean, std)
     except ModelError as error:
         raise ModelError(f"{info.path}: {error}") from error
@@ -179,6 +178,13 @@ def _pixel_statistics(raw: Mapping[str, Tensor], card: ModelCard) -> tuple[tuple
         return card.mean, card.std
     mean, std = (tuple(plain[name].flatten().tolist()) for name in PIXEL_STATISTICS)
     return mean, std
+
+
+def _add(state: State, base: Sequence[Path]) -> None:
+    """Add the weights of a base to the differences from it, in place."""
+    for name, tensor in dinov3_to_own(_read_all(base), _TENSORS).items():
+        if name in state:
+            state[name] += tensor
 
 
 def _filled(model: MaskTransformer, raw: Mapping[str, Tensor]) -> MaskTransformer:

@@ -7,7 +7,6 @@ quantised on the device.
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -249,7 +248,7 @@ def load_predictor(
     """
     torch.set_num_threads(threads)
     place = choose_device(device)
-    model = _load(location, Path(base) if base else None)
+    model = _load(location, base)
     return Predictor(
         model,
         place,
@@ -260,7 +259,7 @@ def load_predictor(
     )
 
 
-def _load(location: str | Path, base: Path | None) -> nn.Module:
+def _load(location: str | Path, base: str | None) -> nn.Module:
     """The model; timm and torchvision, seconds of import for every worker, only where it is made of them."""
     info = describe_model(location, base)
     if isinstance(info.architecture, PaletteArchitecture):

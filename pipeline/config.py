@@ -88,7 +88,7 @@ class RunConfig:
 
     Attributes:
         model: An embedded model, a directory, a weight file or a hub id.
-        base: The weights that a model of differences is relative to.
+        base: The weights that a model of differences is relative to; `none`: its weights are whole.
         task: `semantic`, `instance` or `panoptic`; None: the first the card lists.
         tile_size: Rows and columns of a tile; None: the model's training size.
         overlap: Pixels, ratio or percentage, as text.

@@ -84,7 +84,7 @@ class InferWorker:
 
         base, model = spec.model.base, spec.model
         try:
-            if describe_model(model.location, Path(base) if base else None).sha256() != model.sha256:
+            if describe_model(model.location, base).sha256() != model.sha256:
                 raise RunError(
                     f"{model.location}: the weights have changed since the run began; start with --overwrite"
                 )

@@ -38,7 +38,7 @@ def prepare(source: str, output: AnyPath, config: RunConfig) -> RunSpec:
         UsageError: The raster, the model or an option will not do.
     """
     try:
-        info = describe_model(config.model, base=Path(config.base) if config.base else None)
+        info = describe_model(config.model, config.base)
     except ModelError as error:
         raise UsageError(f"--model {str(error).removeprefix('model ')}") from error
     task = choose_task(config.task, info.card)
@@ -60,7 +60,7 @@ def prepare(source: str, output: AnyPath, config: RunConfig) -> RunSpec:
     return RunSpec(
         output=str(output.absolute()),
         raster=replace(raster, notes=(*raster.notes, *_doubts(raster, info.card, config))),
-        model=model_facts(info, config),
+        model=model_facts(info),
         task=task,
         scaling=choose_scaling(config.scale, raster, info.card.value_range),
         tile_size=tile_size,
@@ -90,12 +90,12 @@ def _check_tile(architecture: FamilyArchitecture, tile_size: tuple[int, int]) ->
         raise UsageError(f"--tile-size: {error}") from error
 
 
-def model_facts(info: ModelInfo, config: RunConfig) -> ModelFacts:
+def model_facts(info: ModelInfo) -> ModelFacts:
     """What the pipeline needs to know of a model."""
     architecture, card = info.architecture, info.card
     return ModelFacts(
         location=str(info.path.absolute()),
-        base=str(Path(config.base).absolute()) if config.base else None,
+        base=info.base.path if info.base else None,
         name=card.name,
         sha256=info.sha256(),
         num_classes=architecture.num_classes,

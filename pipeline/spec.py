@@ -48,9 +48,9 @@ class ModelFacts:
 
     Attributes:
         location: What was asked for, resolved: where every worker finds the weights.
-        base: Weights that delta weights are added to, or None.
+        base: Where every worker finds the weights that differences are added to, `none` if there are none, or None.
         name: For people.
-        sha256: Of the weight files.
+        sha256: Of the weight files, and of the base's.
         num_classes: K.
         num_queries: Q.
         width: Channels of the model's features.

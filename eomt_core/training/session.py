@@ -41,6 +41,7 @@ class Beginning:
         std: likewise.
         seed: of random weights.
         known_classes: the names that the model has had so far; empty for new models.
+        base: see `load_model`.
     """
 
     model: str
@@ -52,6 +53,7 @@ class Beginning:
     std: tuple[float, ...]
     seed: int
     known_classes: tuple[str, ...] = ()
+    base: str | None = None
 
     def make(self) -> MaskTransformer:
         """Make the model.
@@ -70,7 +72,7 @@ class Beginning:
                 mean=self.mean,
                 std=self.std,
             )
-        model = load_model(self.model)
+        model = load_model(self.model, self.base)
         if not isinstance(model, MaskTransformer):
             raise ModelError(f"model {self.model}: is a palette, which learns nothing; take new:hybrid-tiny")
         wide = with_bands(model, self.bands)

@@ -133,7 +133,7 @@ def _model(run: RunSpec) -> Rows:
     """The model's card, as far as its files are still there."""
     known = [("name", run.model.name), ("sha256", run.model.sha256)]
     try:
-        info = describe_model(run.model.location, Path(run.model.base) if run.model.base else None)
+        info = describe_model(run.model.location, run.model.base)
     except ModelError:
         return [*known, ("card", "the model is not where it was")]
     card = asdict(info.card)

@@ -29,6 +29,7 @@ class FinetuneConfig:
         images: a file, a folder or a pattern.
         labels: likewise.
         model: `new:NAME` or a model.
+        base: as for a run.
         output: the folder of the training and of the model it makes.
         val: which pairs are for validation; see `split_pairs`; `20%`: whole groups of look-alikes, about that many.
         task: semantic or instance; None: the model's, semantic for a new one.
@@ -61,6 +62,7 @@ class FinetuneConfig:
     labels: str
     model: str
     output: str
+    base: str | None = None
     val: tuple[str, ...] = ()
     task: str | None = None
     classes: tuple[str, ...] | None = None
@@ -92,6 +94,10 @@ class FinetuneConfig:
             raise UsageError(f"--steps {self.steps}, --minutes {self.minutes:g}: give one of them")
         if self.resume and self.overwrite:
             raise UsageError("--resume, --overwrite: give one of them")
+        if self.base and self.model.startswith(NEW):
+            raise UsageError(
+                f"--base {self.base}: is for weights stored as differences, and --model {self.model} has none"
+            )
         if self.task not in (None, "semantic", "instance"):
             raise UsageError(f"--task {self.task}: give semantic or instance")
         if self.precision not in PRECISIONS:

@@ -78,7 +78,7 @@ def describe_start(config: FinetuneConfig) -> Start:
     if config.model.startswith(NEW):
         return _describe_new(config)
     try:
-        info = describe_model(config.model)
+        info = describe_model(config.model, config.base)
         task = info.card.choose_task(config.task)
     except ModelError as error:
         raise UsageError(f"--model {str(error).removeprefix('model ')}") from error
@@ -182,6 +182,7 @@ def choose_plan(config: FinetuneConfig, start: Start, data: Data) -> CoursePlan:
         std=std,
         seed=config.seed,
         known_classes=start.card.classes if start.card else (),
+        base=config.base,
     )
     training = _training(config, start, data, training_precision(config.precision, config.device))
     return CoursePlan(beginning, training, _card(config, start, data), start.sha256, data.identity)

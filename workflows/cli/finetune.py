@@ -66,6 +66,7 @@ def _own(name: str, **more: Any) -> Callable[[FC], FC]:
     default=None,
     help="A model as for run, to train further; or a new one: new:hybrid-tiny, new:TIMM_NAME, or see `models new`.",
 )
+@shared("base")
 @click.option("--out", "-o", "output", required=True, help="A folder for the training and the model that it makes.")
 @_own(
     "val",

@@ -20,14 +20,14 @@ WIDEST = 200
 
 @click.command(epilog=EXAMPLE)
 @click.argument("subject", metavar="OUT.zarr|MODEL")
-@shared("as_json", "verbose")
-def info(subject: str, as_json: bool) -> None:
+@shared("base", "as_json", "verbose")
+def info(subject: str, base: str | None, as_json: bool) -> None:
     """Show a mosaic's making, or a model's card."""
     from pipeline.mosaic import is_ours
     from pipeline.paths import path_of
 
     path = path_of(subject)
-    found = mosaic_facts(path) if path.suffix == ".zarr" or is_ours(path) else model_facts(subject)
+    found = mosaic_facts(path) if path.suffix == ".zarr" or is_ours(path) else model_facts(subject, base)
     click.echo(json.dumps(found) if as_json else "\n".join(lines(found)))
 
 
@@ -59,7 +59,7 @@ def mosaic_facts(path: "AnyPath") -> dict[str, Any]:
     }
 
 
-def model_facts(location: str) -> dict[str, Any]:
+def model_facts(location: str, base: str | None = None) -> dict[str, Any]:
     """All that a model's files say of it.
 
     Raises:
@@ -67,10 +67,11 @@ def model_facts(location: str) -> dict[str, Any]:
     """
     from eomt_core.describe import describe_model
 
-    found = describe_model(location)
+    found = describe_model(location, base)
     return {
         "model": str(found.path),
         "format": found.format,
+        "base": found.base.path if found.base else None,
         "parameters": found.parameters,
         "sha256": found.sha256(),
         "card": asdict(found.card),

@@ -84,24 +84,27 @@ def new(as_json: bool) -> None:
 
 @models.command(epilog="\b\nExample:\n  eomt-batch models show ORG/NAME")
 @click.argument("model", metavar="MODEL")
-@shared("as_json", "verbose")
-def show(model: str, as_json: bool) -> None:
+@shared("base", "as_json", "verbose")
+def show(model: str, base: str | None, as_json: bool) -> None:
     """Show a model's card and architecture."""
-    found = model_facts(model)
+    found = model_facts(model, base)
     click.echo(json.dumps(found) if as_json else "\n".join(lines(found)))
 
 
 @models.command(epilog="\b\nExample:\n  eomt-batch models pull ORG/NAME@REV --out model/")
 @click.argument("model", metavar="ID")
 @click.option("--out", "-o", "folder", type=click.Path(path_type=Path), required=True, help="A new directory.")
-@shared("verbose")
-def pull(model: str, folder: Path) -> None:
-    """Fetch a model from the Hugging Face hub into a directory, for machines without a network."""
+@shared("base", "verbose")
+def pull(model: str, folder: Path, base: str | None) -> None:
+    """Fetch a model from the Hugging Face hub into a directory, for machines without a network.
+
+    Weights stored as differences are checked against --base, and stay differences.
+    """
     from eomt_core.describe import describe_model
 
     if folder.exists():
         raise click.UsageError(f"--out {folder}: is already there; take another name")
-    _copy(describe_model(model), folder)
+    _copy(describe_model(model, base), folder)
     click.echo(str(folder))
 
 

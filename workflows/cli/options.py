@@ -112,7 +112,10 @@ OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         ("--model", "-m"),
         {"help": "Embedded (aerial-tiny, nuclei-tiny), a directory, a weight file, or a hub id ORG/NAME[@REV]."},
     ),
-    "base": (("--base",), {"type": click.Path(exists=True), "help": "Weights that delta weights are added to."}),
+    "base": (
+        ("--base",),
+        {"help": "DINOv3 that weights stored as differences are added to: directory, file or hub id; none: whole."},
+    ),
     "task": (("--task",), {"help": "What to segment; default: the first task of the model's card."}),
     "tile_size": (
         ("--tile-size", "--patch-size"),

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -87,7 +86,7 @@ def _several(todo: list[Job], config: "RunConfig", console: Console, as_json: bo
     """Segment many rasters; one that fails does not stop the others."""
     from eomt_core.describe import describe_model
 
-    describe_model(config.model, Path(config.base) if config.base else None)  # one word about it, not one per raster
+    describe_model(config.model, config.base)  # one word about it, not one per raster
     failed: dict[str, Failure] = {}
     code = 0
     for number, job in enumerate(todo, 1):
