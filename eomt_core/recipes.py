@@ -9,7 +9,9 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from eomt_core.checkpoint import architecture_of
 from eomt_core.encoders import create_encoder
+from eomt_core.encoders.refusals import nearest_of
 from eomt_core.encoders.stem import StemEmbed
 from eomt_core.encoders.timm_eva import of_timm
 from eomt_core.encoders.timm_vit import TimmViT
@@ -84,7 +86,7 @@ def new_model(
         std: likewise.
 
     Raises:
-        ModelError: no such name, or an architecture that cannot carry queries.
+        ModelError: no such name, or an architecture that cannot carry queries, or be saved.
     """
     if name in PRESETS:
         known = PRESETS[name]
@@ -99,13 +101,26 @@ def new_model(
     if recipe is None:
         encoder = create_encoder(name, in_channels=in_channels, image_size=image_size)
         encoder = of_timm(encoder.backbone, mean=mean, std=std)
-        return EoMT(encoder, num_classes, num_classes if semantic else 100, min(4, encoder.num_blocks))
+        model = EoMT(encoder, num_classes, num_classes if semantic else 100, min(4, encoder.num_blocks))
+        _check_saves(name, model)
+        return model
     encoder = TimmViT(_hybrid(recipe, in_channels, image_size or recipe.image_size), mean=mean, std=std)
     queries = num_classes if semantic else recipe.queries
     model = EoMT(encoder, num_classes, queries, recipe.num_blocks, recipe.num_upscale, mask_width=recipe.mask_width)
     if not semantic:
         spread_queries(model)
     return model
+
+
+def _check_saves(name: str, model: EoMT) -> None:
+    """Refuse before a training, not after it, what our format does not describe."""
+    try:
+        architecture_of(model)
+    except ModelError as error:
+        raise ModelError(
+            f"{name} cannot be trained here: it has other parts than our files describe; the nearest that can: "
+            f"{nearest_of(model.encoder.backbone)}"
+        ) from error
 
 
 def _hybrid(recipe: Recipe, in_channels: int, image_size: int) -> VisionTransformer:

@@ -34,9 +34,13 @@ _REASONS = {
 
 def why_refused(backbone: nn.Module) -> str | None:
     """Return the reason, in one line, why a backbone cannot be an encoder, or None where nothing speaks against it."""
-    nearest = _DINOV3 if isinstance(backbone, Eva) else _PLAIN
-    reason, nearest = _REASONS.get(type(backbone).__module__.rpartition(".")[2], (None, nearest))
+    reason, nearest = _REASONS.get(type(backbone).__module__.rpartition(".")[2], (None, nearest_of(backbone)))
     return _message(type(backbone).__name__, reason or _missing_part(backbone), nearest)
+
+
+def nearest_of(backbone: nn.Module) -> str:
+    """Return the architecture to take instead of a backbone that has tokens but lacks a part."""
+    return _DINOV3 if isinstance(backbone, Eva) else _PLAIN
 
 
 def why_name_refused(name: str) -> str | None:

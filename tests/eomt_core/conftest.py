@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_dinov3 import PORT, eomt_dinov3, perturb, perturbed
 from torch import Tensor
 
 from eomt_core import EoMT
@@ -38,18 +39,6 @@ TINY = Architecture(
 STEM: dict[str, Any] = {"stem": (8, 12), "patch_size": 8, "num_upscale": 2, "mask_width": 24}
 """What a tiny model behind a stem has besides: masks at stride 2."""
 
-PORT: dict[str, object] = {
-    "hidden_size": 64,
-    "num_hidden_layers": 5,
-    "num_attention_heads": 2,
-    "image_size": 160,
-    "num_queries": 20,
-    "num_blocks": 3,
-    "num_labels": 7,
-    "patch_size": 16,
-}
-"""Sizes of small models of the transformers library."""
-
 SMALL = Recipe(
     stem=(8, 12),
     dim=32,
@@ -61,16 +50,6 @@ SMALL = Recipe(
     image_size=32,
     queries=9,
 )
-
-
-def perturb(name: str, weight: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw a weight of some effect: gains near 0.35 and 1, everything else noise; mask logits reach 7 to 9."""
-    noise = torch.rand(weight.shape, generator=generator) - 0.5
-    if name.endswith(("gamma", "lambda1")):
-        return 0.35 + 0.3 * noise
-    if "norm" in name and name.endswith(("weight", "running_var")):
-        return 1 + noise
-    return noise * (2 / weight[0].numel() ** 0.5 if weight.ndim > 1 else 1)
 
 
 @pytest.fixture
@@ -131,23 +110,8 @@ def make_huggingface() -> Callable[..., Any]:
 @pytest.fixture
 def make_dinov3() -> Callable[..., Any]:
     """Make a small EoMT of the transformers library whose encoder is a DINOv3, of the same sizes."""
-    transformers = pytest.importorskip("transformers", reason="transformers is the oracle of this test")
-
-    def make(probs: tuple[float, ...] = (0.0, 0.0, 0.0), **changes: object) -> Any:
-        config = transformers.EomtDinov3Config(**(PORT | {"intermediate_size": 256, "layer_norm_eps": 1e-5} | changes))
-        return perturbed(transformers.EomtDinov3ForUniversalSegmentation(config), probs)
-
-    return make
-
-
-@torch.no_grad()
-def perturbed(model: Any, probs: tuple[float, ...]) -> Any:
-    """A model of the transformers library with weights that make mistakes visible."""
-    generator = torch.Generator().manual_seed(0)
-    for name, weight in model.named_parameters():
-        weight.copy_(perturb(name, weight, generator))
-    model.attn_mask_probs.copy_(torch.tensor(probs))
-    return model.eval()
+    pytest.importorskip("transformers", reason="transformers is the oracle of this test")
+    return eomt_dinov3
 
 
 @pytest.fixture

@@ -1,10 +1,8 @@
 """Weights stored as differences from DINOv3 become what was trained, or are refused with what is missing."""
 
-import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from small_dinov3 import Published, port_name, publish_dinov3
 from torch import Tensor
 
 from eomt_core import EoMT, ModelError, load_model, save_model
@@ -20,92 +19,11 @@ from eomt_core.checkpoint import to_huggingface
 from eomt_core.describe import describe_model
 from eomt_core.headers import read_values
 
-ENCODER = {
-    "embeddings.": "encoder.backbone.patch_embed.",
-    "layers.": "encoder.backbone.blocks.",
-    "layernorm.": "encoder.backbone.norm.",
-}
-HEADS = {
-    "query.": "q.",
-    "class_predictor.": "class_head.",
-    "upscale_block.block.": "upscale.",
-    "mask_head.fc1.": "mask_head.0.",
-    "mask_head.fc2.": "mask_head.2.",
-    "mask_head.fc3.": "mask_head.4.",
-}
-
-
-def reference_name(name: str) -> str:
-    """What the reference calls a tensor of the port whose encoder is a DINOv3."""
-    for port, reference in (ENCODER | HEADS).items():
-        if name.startswith(port):
-            name = reference + name.removeprefix(port)
-    return "network." + name.replace("layernorm2d", "norm")
-
-
-def port_name(name: str) -> str:
-    """What the port calls a tensor of DINOv3 itself."""
-    return re.sub(r"^(model\.)?layer\.", "layers.", re.sub(r"^norm\.", "layernorm.", name))
-
-
-@dataclass
-class Published:
-    """A model as it is published, and what it is made of.
-
-    Attributes:
-        whole: the directory of the port, with all weights.
-        base: the directory of the DINOv3 that it was trained from.
-        differences: the reference's file.
-    """
-
-    whole: Path
-    base: Path
-    differences: Path
-
 
 @pytest.fixture
 def publish(make_dinov3: Callable[..., Any], tmp_path: Path) -> Callable[..., Published]:
-    """Publish a small model; its weights are in steps of 1/4096, which add up without rounding."""
-    transformers = pytest.importorskip("transformers")
-
-    def make(**sizes: Any) -> Published:
-        model = make_dinov3(**sizes)
-        names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_register_tokens")
-        config = transformers.DINOv3ViTConfig(**{name: getattr(model.config, name) for name in names})
-        base, generator = transformers.DINOv3ViTModel(config), torch.Generator().manual_seed(5)
-        with torch.no_grad():
-            for name, start in base.named_parameters():
-                if name != "embeddings.mask_token":
-                    trained = model.get_parameter(port_name(name))
-                    start.copy_(steps(trained))
-                    trained.copy_(start + steps(0.01 * torch.randn(start.shape, generator=generator)))
-        return write(model, base, tmp_path)
-
-    return make
-
-
-def steps(tensor: Tensor) -> Tensor:
-    """The tensor in steps of 1/4096."""
-    return (tensor * 4096).round() / 4096
-
-
-def write(model: Any, base: Any, folder: Path) -> Published:
-    """Write the three."""
-    made = Published(folder / "whole", folder / "base", folder / "pytorch_model.bin")
-    model.save_pretrained(made.whole)
-    base.save_pretrained(made.base)
-    start = {port_name(name): tensor for name, tensor in load_file(made.base / "model.safetensors").items()}
-    state = {
-        reference_name(name): tensor - start[name] if name in start else tensor
-        for name, tensor in load_file(made.whole / "model.safetensors").items()
-    }
-    state["network.encoder.backbone.patch_embed.mask_token"] = torch.zeros(1, 1, start["embeddings.cls_token"].shape[2])
-    # Buffers are differences too: masks that were annealed from 1 to 0, and statistics that did not move.
-    state |= {"network.attn_mask_probs": -torch.ones(3), "network.encoder.pixel_std": torch.zeros(1, 3, 1, 1)}
-    state |= {"network.encoder.pixel_mean": torch.zeros(1, 3, 1, 1)}
-    torch.save(state, made.differences)
-    (folder / "config.json").write_text('{"num_attention_heads": 2, "image_size": 160}')
-    return made
+    """Publish a small model."""
+    return lambda **sizes: publish_dinov3(make_dinov3(**sizes), tmp_path)
 
 
 def answer(model: EoMT) -> Tensor:

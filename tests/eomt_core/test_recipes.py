@@ -79,6 +79,10 @@ def test_other_names_are_timms() -> None:
         ("hybrid-tiny", {"image_size": 40}, "training size 40 is no multiple of 16"),
         ("no-such-thing", {}, "knows no architecture 'no-such-thing'"),
         ("hybrid-tiny", {"mean": (0.1,)}, "one value per channel: 3, got 1"),
+        ("deit_tiny_distilled_patch16_224", {}, r"other parts than our files describe.* vit_small_patch16_224"),
+        ("vit_medium_patch16_gap_256", {}, r"other parts than our files describe.* vit_small_patch16_224"),
+        ("eva02_tiny_patch14_224", {}, r"other parts than our files describe.* vit_small_patch16_dinov3_qkvb"),
+        ("vit_small_patch16_dinov3", {}, r"no biases.* vit_small_patch16_dinov3_qkvb"),
     ],
 )
 def test_what_cannot_be_made_is_refused(name: str, options: dict[str, Any], message: str) -> None:
