@@ -10,7 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from eomt_core.checkpoint import architecture_of
-from eomt_core.encoders import create_encoder
+from eomt_core.encoders import create_encoder, lattice_of, sketch_encoder
 from eomt_core.encoders.refusals import nearest_of
 from eomt_core.encoders.stem import StemEmbed
 from eomt_core.encoders.timm_eva import of_timm
@@ -100,8 +100,7 @@ def new_model(
     recipe = RECIPES.get(name)
     if recipe is None:
         encoder = create_encoder(name, in_channels=in_channels, image_size=image_size)
-        encoder = of_timm(encoder.backbone, mean=mean, std=std)
-        model = EoMT(encoder, num_classes, num_classes if semantic else 100, min(4, encoder.num_blocks))
+        model = _around(of_timm(encoder.backbone, mean=mean, std=std), num_classes, semantic=semantic)
         _check_saves(name, model)
         return model
     encoder = TimmViT(_hybrid(recipe, in_channels, image_size or recipe.image_size), mean=mean, std=std)
@@ -110,6 +109,29 @@ def new_model(
     if not semantic:
         spread_queries(model)
     return model
+
+
+def sketch_model(name: str, tile: int) -> MaskTransformer:
+    """Make a model of one class, whose queries compete, on torch's meta device: all of it but the numbers.
+
+    Args:
+        name: one of `RECIPES`, or a timm architecture.
+        tile: pixels a side of a training tile, rounded to the lattice.
+
+    Raises:
+        ModelError: as `new_model`.
+    """
+    if name in RECIPES:
+        with torch.device("meta"):
+            return new_model(name, 1, semantic=False, image_size=tile)
+    lattice = lattice_of(name)
+    encoder = sketch_encoder(name, round(tile / lattice) * lattice)
+    with torch.device("meta"):
+        return _around(encoder, 1, semantic=False)
+
+
+def _around(encoder: TimmViT, num_classes: int, *, semantic: bool) -> EoMT:
+    return EoMT(encoder, num_classes, num_classes if semantic else 100, min(4, encoder.num_blocks))
 
 
 def _check_saves(name: str, model: EoMT) -> None:

@@ -8,12 +8,12 @@ from timm.models.eva import Eva
 from torch import nn
 
 from eomt_core.encoders.protocol import Encoder
-from eomt_core.encoders.refusals import why_name_refused, why_refused
+from eomt_core.encoders.refusals import why_name_refused
 from eomt_core.encoders.timm_eva import of_timm
 from eomt_core.encoders.timm_vit import TimmViT
 from eomt_core.errors import ModelError
 
-__all__ = ["Encoder", "TimmViT", "create_encoder", "lattice_of", "wrap"]
+__all__ = ["Encoder", "TimmViT", "create_encoder", "lattice_of", "sketch_encoder", "wrap"]
 
 
 def create_encoder(
@@ -46,17 +46,25 @@ def create_encoder(
     return _tested(backbone, {**recipe, **options})
 
 
-def lattice_of(name: str) -> int:
-    """Tell the lattice of a timm architecture, without weights: a second for the largest.
+def sketch_encoder(name: str, image_size: int | None = None) -> TimmViT:
+    """Make an encoder by its timm name on torch's meta device, untested: all but numbers, in a second for the largest.
 
     Raises:
         ModelError: as `create_encoder`.
     """
     with torch.device("meta"):
-        backbone: Any = _create_backbone(name)
-    if reason := why_refused(backbone):
-        raise ModelError(reason)
-    return int(backbone.patch_embed.patch_size[0])
+        encoder = of_timm(_create_backbone(name, **({"img_size": image_size} if image_size else {})))
+    encoder.backbone.reset_classifier(0, "")
+    return encoder
+
+
+def lattice_of(name: str) -> int:
+    """Tell the lattice of a timm architecture.
+
+    Raises:
+        ModelError: as `create_encoder`.
+    """
+    return sketch_encoder(name).min_multiple
 
 
 def wrap(backbone: nn.Module) -> TimmViT:

@@ -135,6 +135,17 @@ def test_models_lists_the_cache(command, model: Path, tmp_path: Path, monkeypatc
     assert "  one/palette: semantic, red, green, blue, 0.0 M parameters" in command("models").stdout
 
 
+def test_models_new_lists_what_can_be_made(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line per name: parameters, FLOPs, the tile they are for, and which tiles there are."""
+    monkeypatch.setattr("eomt_core.catalogue.NAMES", ("hybrid-tiny", "vit_small_patch16_dinov3_qkvb"))
+    result = command("models", "new")
+    assert result.exit_code == 0
+    ours, dinov3 = result.stdout.splitlines()
+    assert ours.startswith("new:hybrid-tiny: 2.3 M parameters, ")
+    assert dinov3.startswith("new:vit_small_patch16_dinov3_qkvb: 23.3 M parameters, 16.")
+    assert dinov3.endswith(" GFLOPs per tile of 256x256, tiles of multiples of 16")
+
+
 @pytest.mark.slow
 def test_demo_goes_all_the_way(command, tmp_path: Path) -> None:
     """A scene, its truth, a mosaic, scores, a picture, the commands; and the second time nothing is inferred again."""

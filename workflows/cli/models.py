@@ -66,20 +66,36 @@ def embedded() -> list[dict[str, Any]]:
 @models.command(epilog="\b\nExample:\n  eomt-batch models new")
 @shared("as_json", "verbose")
 def new(as_json: bool) -> None:
-    """List what `finetune --model new:NAME` makes besides new:hybrid-tiny and timm's: size, cost, tiles."""
-    from eomt_core.cost import cost_of
-    from eomt_core.family import PRESETS
+    """List what `finetune --model new:NAME` makes: size, cost, tiles.
 
-    costs = [cost_of(name) for name in PRESETS]
-    if as_json:
-        click.echo(json.dumps([cost._asdict() for cost in costs]))
-        return
-    for cost in costs:
-        tiles = f"multiples of {cost.lattice}" if not cost.sides else ", ".join(map(str, cost.sides))
-        click.echo(
-            f"new:{cost.name}: {cost.parameters / 1e6:.1f} M parameters, {cost.flops / 1e9:.1f} GFLOPs "
-            f"per tile of {cost.tile[0]}x{cost.tile[1]}, tiles of {tiles}"
-        )
+    Ours, some of timm's names (others of plain ViTs will do), and those of the extra vit-pytorch.
+    """
+    from eomt_core.catalogue import NAMES
+
+    entries = [_cost(name) for name in NAMES]
+    click.echo(json.dumps(entries) if as_json else "\n".join(map(_cost_line, entries)))
+
+
+def _cost(name: str) -> dict[str, Any]:
+    """What a new model takes, or which extra it needs."""
+    from eomt_core.catalogue import cost_of_new
+    from eomt_core.errors import ModelError
+    from pipeline.finetune.plan import TILE
+
+    try:
+        return cost_of_new(name, TILE)._asdict()
+    except ModelError as error:
+        return {"name": name, "missing": str(error)}
+
+
+def _cost_line(entry: dict[str, Any]) -> str:
+    if "missing" in entry:
+        return f"new:{entry['name']}: {entry['missing']}"
+    tiles = ", ".join(map(str, entry["sides"])) or f"multiples of {entry['lattice']}"
+    return (
+        f"new:{entry['name']}: {entry['parameters'] / 1e6:.1f} M parameters, {entry['flops'] / 1e9:.1f} GFLOPs "
+        f"per tile of {entry['tile'][0]}x{entry['tile'][1]}, tiles of {tiles}"
+    )
 
 
 @models.command(epilog="\b\nExample:\n  eomt-batch models show ORG/NAME")
