@@ -9,7 +9,6 @@ from torch import nn
 from eomt_core.encoders.adapter import Adapter
 from eomt_core.encoders.token_maps import TokenMaps
 from eomt_core.eomt import EoMT
-from eomt_core.errors import ModelError
 from eomt_core.family import FamilyArchitecture
 from eomt_core.mask_transformer import MaskTransformer
 from eomt_core.spatial import SpatialEoMT
@@ -28,10 +27,8 @@ def build_family(
     Raises:
         ModelError: the extra vit-pytorch is not installed, or the numbers make no model.
     """
-    try:
-        encoder = _encoder(a, mean, std)
-    except ModuleNotFoundError as error:
-        raise ModelError(f"{a.family} needs the extra vit-pytorch: pip install '.[vit-pytorch]'") from error
+    a.check_installed()
+    encoder = _encoder(a, mean, std)
     model: MaskTransformer
     if a.query_mode == "tokens":
         model = EoMT(encoder, a.num_classes, a.num_queries, a.num_blocks)

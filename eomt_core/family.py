@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from eomt_core.card import MAX_CLASSES
 from eomt_core.errors import ModelError
@@ -78,6 +79,15 @@ class FamilyArchitecture:
     def strides(self) -> tuple[int, ...]:
         """Pixels per cell of each map of scalable-vit."""
         return tuple(4 * 2**index for index in range(self.stages))
+
+    def check_installed(self) -> None:
+        """Check that the library is here that these models are built from.
+
+        Raises:
+            ModelError: it is not.
+        """
+        if find_spec("vit_pytorch") is None:
+            raise ModelError(f"{self.family} needs the extra vit-pytorch: pip install '.[vit-pytorch]'")
 
     def check_tile(self, size: tuple[int, int]) -> None:
         """Check that the maps of a tile divide into windows.

@@ -39,6 +39,8 @@ def prepare(source: str, output: AnyPath, config: RunConfig) -> RunSpec:
     """
     try:
         info = describe_model(config.model, config.base)
+        if isinstance(info.architecture, FamilyArchitecture):
+            info.architecture.check_installed()
     except ModelError as error:
         raise UsageError(f"--model {str(error).removeprefix('model ')}") from error
     task = choose_task(config.task, info.card)

@@ -1,5 +1,7 @@
 """Models of the families come back from their files as they were, or not at all; rasters and trainings take them."""
 
+import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +9,13 @@ import pytest
 import rasterio
 import torch
 from affine import Affine
+from click.testing import CliRunner, Result
 from safetensors.torch import load_file, save_file
+from small_training import write_pairs
 
 from eomt_core import ModelError, describe_model, load_model, save_model
 from eomt_core.card import ModelCard
+from eomt_core.catalogue import NAMES
 from eomt_core.cost import cost_of
 from eomt_core.family import PRESETS
 from eomt_core.mask_transformer import MaskTransformer
@@ -20,6 +25,7 @@ from eomt_core.training.batch import Batch
 from eomt_core.training.trainer import Trainer, Training
 from pipeline import RunConfig, open_mosaic, segment_raster
 from pipeline.errors import UsageError
+from workflows.cli.main import cli
 
 pytest.importorskip("vit_pytorch", reason="the extra vit-pytorch is not installed")
 
@@ -123,3 +129,46 @@ def test_a_tile_without_windows_is_refused_before_a_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--tile-size: tile size 736x736.*704x704"):
         segment_raster(draw_raster(tmp_path / "in.tif"), tmp_path / "out.zarr", config)
     assert not (tmp_path / "out.zarr").exists()
+
+
+@pytest.fixture
+def without_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where vit-pytorch is not installed."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "vit_pytorch"]:
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+def call(*words: object) -> Result:
+    """The command."""
+    return CliRunner().invoke(cli, [str(word) for word in words])
+
+
+@pytest.mark.usefixtures("without_extra")
+def test_a_missing_extra_stops_a_training_before_it_begins(tmp_path: Path) -> None:
+    """One line says what to install, with the exit code of a model that will not do."""
+    write_pairs(tmp_path)
+    words = (tmp_path / "images", tmp_path / "labels", "-o", tmp_path / "made", "-m", "new:simple-vit", "--steps", 1)
+    result = call("finetune", *words, "--device", "cpu")
+    (line,) = result.stderr.splitlines()
+    assert (result.exit_code, "needs the extra vit-pytorch: pip install '.[vit-pytorch]'" in line) == (2, True), line
+
+
+def test_a_missing_extra_stops_a_run_before_it_begins(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Likewise for a model that is there already, whose files can still be described."""
+    save_model(make("simple-vit"), tmp_path / "model", CARD)
+    request.getfixturevalue("without_extra")
+    result = call("run", draw_raster(tmp_path / "in.tif"), "-m", tmp_path / "model", "-o", tmp_path / "out.zarr")
+    (line,) = result.stderr.splitlines()
+    assert (result.exit_code, "needs the extra vit-pytorch: pip install '.[vit-pytorch]'" in line) == (2, True), line
+    assert not (tmp_path / "out.zarr").exists()
+    assert call("models", "show", tmp_path / "model").exit_code == 0
+
+
+@pytest.mark.usefixtures("without_extra")
+def test_without_the_extra_the_other_models_are_listed() -> None:
+    """`models new` says of each model of the extra that it is missing, and what the others take."""
+    result = call("models", "new", "--json")
+    assert result.exit_code == 0
+    entries = {entry["name"]: entry for entry in json.loads(result.stdout)}
+    assert {name for name, entry in entries.items() if "needs the extra" in entry.get("missing", "")} == set(PRESETS)
+    assert set(entries) == set(NAMES)
