@@ -48,8 +48,10 @@ def read_values(path: Path, name: str) -> NDArray[np.float32]:
     try:
         kind, data = find(path, name)
         values = np.frombuffer(data, _FLOATS[kind])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{path}: {name} holds no readable floats ({error}); fetch it again") from error
+    # What a damaged or hostile file makes readers raise is not a closed list.
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ModelError(f"{path}: {name} holds no readable floats ({reason}); fetch it again") from error
     whole = (values.astype(np.uint32) << 16).view(np.float32) if _FLOATS[kind] == "<u2" else values
     return whole.astype(np.float32)
 

@@ -144,19 +144,33 @@ def test_another_base_is_a_changed_run(published: Published, raster: Path, tmp_p
     assert "begun with model sha256" in result.stderr
 
 
+def tune(folder: Path, *words: object) -> Result:
+    """Train for one step, into the folder `tuned`."""
+    images = (folder / "images", folder / "labels", "-o", folder / "tuned")
+    size = ("--steps", 1, "--batch-size", 2, "--tile-size", 32, "--precision", "fp32", "--device", "cpu", "-q")
+    return call("finetune", *images, *size, "--task", "semantic", "--classes", "land,road", *words)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("start", ["new:vit_small_patch16_dinov3_qkvb", "differences"])
 def test_trainings_begin_with_it(published: Published, tmp_path: Path, start: str) -> None:
     """Random weights, and differences with their base, become a model of ours, which needs no base."""
     write_pairs(tmp_path)
     model = (start,) if start.startswith("new:") else (published.differences, "--base", published.base)
-    words = ("--steps", 1, "--batch-size", 2, "--tile-size", 32, "--precision", "fp32", "--device", "cpu", "-q")
-    task = ("--task", "semantic", "--classes", "land,road")
-    images = (tmp_path / "images", tmp_path / "labels")
-    result = call("finetune", *images, "-o", tmp_path / "tuned", "-m", *model, *words, *task)
+    result = tune(tmp_path, "-m", *model)
     assert result.exit_code == 0, result.stderr
     info = describe_model(tmp_path / "tuned")
     assert (info.architecture.rope_theta, info.architecture.num_classes, info.base) == (100, 2, None)
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_with_a_base_that_was_moved(published: Published, tmp_path: Path) -> None:
+    """The same files are the same base, wherever they lie."""
+    write_pairs(tmp_path)
+    assert tune(tmp_path, "-m", published.differences, "--base", published.base).exit_code == 0
+    moved = published.base.rename(tmp_path / "moved")
+    result = tune(tmp_path, "-m", published.differences, "--base", moved, "--resume")
+    assert result.exit_code == 0, result.stderr
 
 
 def test_new_models_have_no_base(tmp_path: Path) -> None:

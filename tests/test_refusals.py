@@ -207,7 +207,7 @@ def test_a_folder_without_a_model(refused: Refused, raster: Path, tmp_path: Path
 
 def test_a_base_for_a_model_that_is_whole(refused: Refused, raster: Path, model: Path) -> None:
     """It would not be looked at."""
-    assert refused(raster, "--base", model).endswith("these are whole: leave the base out")
+    assert refused(raster, "--base", model).endswith(f"whole, not differences from --base {model}: leave the base out")
 
 
 @pytest.mark.parametrize("overlap", ["64", "200", "100%", "1.5"])

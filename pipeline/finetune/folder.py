@@ -155,7 +155,7 @@ def _is_of(model: str, folder: Path) -> bool:
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What differs, in words: the options, else what was decided. What an older version did not note plays no part."""
     # The same files are the same model, wherever they lie.
-    same = ("model",) if new["sha256"] and new["sha256"] == old.get("sha256") else ()
+    same = ("model", "base") if new["sha256"] and new["sha256"] == old.get("sha256") else ()
     inner = [part for part in new if isinstance(new[part], dict)]
     options = _differing(old, new, (*DECIDED, *same, *inner))
     decided: dict[str, tuple[Any, Any]] = {}

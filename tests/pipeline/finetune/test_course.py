@@ -239,7 +239,7 @@ def test_a_full_disk_is_told(unbroken):
         ({"model": "new:swin_tiny_patch4_window7_224"}, "--model new:swin.*: .*cannot be used as an encoder"),
         ({"model": "nowhere/"}, "--model nowhere/: "),
         ({"tile_size": 36}, "--tile-size 36: must be a multiple of 8, the model's lattice"),
-        ({"model": "new:resnet18"}, "--model new:resnet18: .*it is no timm VisionTransformer"),
+        ({"model": "new:resnet18"}, "--model new:resnet18: .*it is no plain vision transformer"),
         ({"device": "cuda:9"}, "--device cuda:9: "),
     ],
 )
