@@ -133,6 +133,16 @@ def test_without_a_base_nothing_is_started(published: Published, raster: Path, t
     assert not (tmp_path / "out.zarr").exists()
 
 
+def test_differences_are_listed(published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model of the Hugging Face cache can be used, with a base, so it is in the list."""
+    snapshot = tmp_path / "cache" / "models--org--tiny" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    published.differences.rename(snapshot / "pytorch_model.bin")
+    monkeypatch.setattr("huggingface_hub.utils._cache_manager.HF_HUB_CACHE", str(tmp_path / "cache"))
+    (entry,) = json.loads(call("models", "list", "--json").stdout)["cached"]
+    assert (entry["id"], len(entry["classes"])) == ("org/tiny", 7)
+
+
 def test_another_base_is_a_changed_run(published: Published, raster: Path, tmp_path: Path) -> None:
     """A run does not go on with another base at the same place."""
     words = ("-m", published.differences, "--base", published.base)

@@ -13,6 +13,7 @@ from eomt_core.positions import Grid
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 SELF_TEST_TOLERANCE = 1e-4
+_OTHER = "choose a plain ViT such as vit_small_patch14_reg4_dinov2"
 
 
 class Adapter(nn.Module, ABC):
@@ -143,12 +144,14 @@ class TokenAdapter(Adapter):
             tokens = wanted.shape[1]
             found = (self.features(pixels), self.features(pixels, pixels.new_zeros(1, 1, tokens, tokens)))
         except (RuntimeError, TypeError, AssertionError) as error:
-            raise ModelError(f"{self._name()} does not run block by block with an attention mask: {error}") from error
+            raise ModelError(
+                f"{self._name()} does not run block by block with an attention mask ({error}); {_OTHER}"
+            ) from error
         worst = max(float((wanted - features).abs().max()) for features in found)
         if not worst <= SELF_TEST_TOLERANCE:
             raise ModelError(
                 f"{self._name()} computes other features block by block than as a whole (off by {worst:.2g}, allowed "
-                f"{SELF_TEST_TOLERANCE:g}); choose a plain ViT such as vit_small_patch14_reg4_dinov2"
+                f"{SELF_TEST_TOLERANCE:g}); {_OTHER}"
             )
 
     def _test_size(self) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,18 @@ def test_values_are_those_that_torch_reads(tmp_path: Path, dtype: torch.dtype) -
     save_file({"a": torch.zeros(3), "b": values[4:].reshape(1, 1, 8).clone()}, tmp_path / "a.safetensors")
     for file in ("a.bin", "a.safetensors"):
         assert np.array_equal(read_values(tmp_path / file, "b"), values[4:].float().numpy())
+
+
+def test_a_pickle_without_its_values_is_refused(tmp_path: Path) -> None:
+    """Names and shapes of a file that lost its numbers can still be read; the numbers are missed in one line."""
+    torch.save({"cls_token": torch.ones(3)}, tmp_path / "whole.bin")
+    with zipfile.ZipFile(tmp_path / "whole.bin") as whole, zipfile.ZipFile(tmp_path / "a.bin", "w") as file:
+        for name in whole.namelist():
+            if "/data/" not in name:
+                file.writestr(name, whole.read(name))
+    with pytest.raises(ModelError, match=r"cls_token holds no readable floats .*fetch it again") as caught:
+        read_values(tmp_path / "a.bin", "cls_token")
+    assert "\n" not in str(caught.value)
 
 
 def test_integers_are_no_values(tmp_path: Path) -> None:

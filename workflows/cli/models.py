@@ -142,11 +142,12 @@ def cached() -> list[dict[str, Any]]:
 
 
 def _entry(name: str, path: Path) -> dict[str, Any] | None:
+    from eomt_core.base import WHOLE
     from eomt_core.describe import describe_model
     from eomt_core.errors import ModelError
 
     try:
-        model = describe_model(path)
+        model = describe_model(path, WHOLE)  # what is listed of differences does not depend on their base
     except ModelError:  # another kind of model
         return None
     card = model.card
