@@ -259,7 +259,7 @@ def load_predictor(
     )
 
 
-def _load(location: str | Path, base: str | None) -> nn.Module:
+def _load(location: str, base: str | None) -> nn.Module:
     """The model; timm and torchvision, seconds of import for every worker, only where it is made of them."""
     info = describe_model(location, base)
     if isinstance(info.architecture, PaletteArchitecture):

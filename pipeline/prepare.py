@@ -5,7 +5,6 @@ Reads headers only: no pixel but the sample that `--scale auto` may need, no wei
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from pyproj import CRS
 

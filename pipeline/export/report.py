@@ -11,7 +11,6 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from eomt_core.describe import describe_model
