@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Self
 
 from eomt_core.errors import ModelError
 from eomt_core.json_fields import read_fields, read_object
+from eomt_core.limits import MAX_CLASSES
 
 if TYPE_CHECKING:
     from eomt_core.family import FamilyArchitecture
 
 TASKS = ("semantic", "instance", "panoptic")
-MAX_CLASSES = 65534
-"""Class ids fit 16 bits, less the codes for unlabelled and for no data."""
-
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 

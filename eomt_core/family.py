@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from eomt_core.card import MAX_CLASSES
 from eomt_core.errors import ModelError
+from eomt_core.limits import MAX_CLASSES
 from eomt_core.windows import choose_windows
 
 FAMILIES = ("vit-pytorch", "simple-vit", "scalable-vit")
