@@ -17,6 +17,7 @@ from eomt_core.headers import Shape
 
 Format = Literal["own", "huggingface", "reference"]
 T = TypeVar("T")
+V = TypeVar("V")
 
 PROBS = "attn_mask_probs"
 PIXEL_STATISTICS = ("encoder.pixel_mean", "encoder.pixel_std")
@@ -168,7 +169,13 @@ def dinov3_to_own(entries: Mapping[str, T], algebra: Algebra[T]) -> dict[str, T]
 
 
 def to_reference(entries: Mapping[str, T]) -> dict[str, T]:
-    """Rename tensors of our own spelling into the reference's."""
+    """Rename tensors of our own spelling into the reference's.
+
+    Raises:
+        ModelError: they have rotary positions, whose parts the reference spells as the port does.
+    """
+    if is_rotary(entries):
+        raise ModelError("weights with rotary positions are not written as the reference's; take Hugging Face's")
     return {_PREFIX + name: entry for name, entry in entries.items()}
 
 
@@ -186,7 +193,7 @@ def to_huggingface(entries: Mapping[str, T], algebra: Algebra[T], *, gated: bool
     table = _port_table(gated=gated, rotary=is_rotary(entries))
     renamed: dict[str, T] = {}
     for name, entry in entries.items():
-        parts = next((table[key] for key in _templates(name) if key in table), None)
+        parts = _look_up(table, name)
         if parts is None:
             raise ModelError(f"the Hugging Face port of EoMT has no place for {name}")
         if name == _POSITIONS:
@@ -203,11 +210,10 @@ def name_in_file(name: str, spelling: Format, *, gated: bool, rotary: bool) -> s
     if spelling == "reference" and not (rotary and name.startswith("encoder.")):
         return _PREFIX + name
     table = _port_table(gated=gated, rotary=rotary)
-    parts = next((table[key] for key in _templates(name) if key in table), (name,))
-    part = _spell(parts[0], name)
-    return (
-        part if spelling == "huggingface" else _PREFIX + _renamed(part, {b: a for a, b in _PORT_OF_REFERENCE.items()})
-    )
+    part = _spell((_look_up(table, name) or (name,))[0], name)
+    if spelling == "huggingface":
+        return part
+    return _PREFIX + _renamed(part, {port: reference for reference, port in _PORT_OF_REFERENCE.items()})
 
 
 def _port_table(*, gated: bool, rotary: bool) -> dict[str, tuple[str, ...]]:
@@ -246,7 +252,7 @@ def _from_huggingface(
     own: dict[str, T] = {}
     made_of: dict[str, tuple[str, ...]] = {}
     for name in entries:
-        template, parts = next((places[key] for key in _templates(name) if key in places), (name, (name,)))
+        template, parts = _look_up(places, name) or (name, (name,))
         target, sources = _spell(template, name), tuple(_spell(part, name) for part in parts)
         if made_of.setdefault(target, sources) != sources:
             raise ModelError(f"two tensors for {target}: {made_of[target][0]} and {name}")
@@ -264,10 +270,10 @@ def _joined(entries: Mapping[str, T], parts: Sequence[str], algebra: Algebra[T])
     return algebra.join([entries[part] for part in parts]) if len(parts) > 1 else entries[parts[0]]
 
 
-def _templates(name: str) -> tuple[str, str]:
-    """Put # for the block number, and in the second one @ for weight or bias."""
+def _look_up(table: Mapping[str, V], name: str) -> V | None:
+    """Look for a name with # for the block number, then with @ for weight or bias too."""
     numbered = _NUMBER.sub(r"\1.#.", name)
-    return numbered, _SUFFIX.sub("@", numbered)
+    return table.get(numbered) or table.get(_SUFFIX.sub("@", numbered))
 
 
 def _spell(template: str, name: str) -> str:

@@ -99,6 +99,15 @@ def test_a_base_for_whole_weights_is_refused(publish: Callable[..., Published], 
         describe_model(tmp_path / "own", made.base)
 
 
+def test_a_base_for_a_table_of_positions_is_refused(
+    make_state: Callable[..., dict[str, Tensor]], tmp_path: Path
+) -> None:
+    """A base says that the weights are differences; if they are not, something is mixed up."""
+    save_file(make_state(), tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match="leave the base out"):
+        describe_model(tmp_path, base=tmp_path)
+
+
 @pytest.mark.parametrize("what", ["nothing there", "another size", "another file"])
 def test_what_is_no_base_is_refused(publish: Callable[..., Published], tmp_path: Path, what: str) -> None:
     """One line names the base, and what is wrong with it."""
