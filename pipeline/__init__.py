@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.config import RunConfig as RunConfig
     from pipeline.errors import EomtBatchError as EomtBatchError
-    from pipeline.mosaic import open_mosaic as open_mosaic
+    from pipeline.mosaic.mosaic import open_mosaic as open_mosaic
     from pipeline.report import Report as Report
     from pipeline.run import segment_raster as segment_raster
     from pipeline.run import stitch_raster as stitch_raster
@@ -18,7 +18,7 @@ _HOMES = {
     "EomtBatchError": "errors",
     "Report": "report",
     "RunConfig": "config",
-    "open_mosaic": "mosaic",
+    "open_mosaic": "mosaic.mosaic",
     "segment_raster": "run",
     "stitch_raster": "run",
 }

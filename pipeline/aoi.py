@@ -14,7 +14,7 @@ from rasterio.features import bounds, rasterize
 from rasterio.transform import Affine, rowcol
 
 from pipeline.errors import InputError
-from pipeline.raster_spec import RasterSpec
+from pipeline.rasters.raster_spec import RasterSpec
 from pipeline.tiling import Window
 from pipeline.vectors import Geometry, read_features, to_crs
 

@@ -17,13 +17,13 @@ from pipeline.cluster import cores
 from pipeline.config import RunConfig
 from pipeline.devices import choose_device
 from pipeline.errors import UsageError
-from pipeline.paths import AnyPath
-from pipeline.pyramid import level_shape
-from pipeline.source import CACHE_BYTES
+from pipeline.rasters.source import CACHE_BYTES
 from pipeline.spec import RunSpec
+from pipeline.steps.pyramid import level_shape
 from pipeline.stitch.paint import SMALL
 from pipeline.stitch.sieve import margin
 from pipeline.stitch.views import REMEMBERED
+from pipeline.storage.paths import AnyPath
 from pipeline.tiling import Window
 
 MIB = 2**20

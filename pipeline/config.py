@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from pipeline.chunks import Layout, ZarrFormat
 from pipeline.errors import UsageError
+from pipeline.mosaic.chunks import Layout, ZarrFormat
 
 Device = str
 Precision = Literal["auto", "fp32", "bf16", "fp16"]

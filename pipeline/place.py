@@ -7,17 +7,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.buckets import check_reach
-from pipeline.companions import companions, remove_companions
 from pipeline.config import RunConfig
 from pipeline.errors import ChangedError, OutputError, UsageError
-from pipeline.journal import Journal
-from pipeline.mosaic import is_ours
-from pipeline.mosaic import remove as remove_mosaic
-from pipeline.paths import AnyPath, follow, relative
+from pipeline.mosaic.companions import companions, remove_companions
+from pipeline.mosaic.mosaic import is_ours
+from pipeline.mosaic.mosaic import remove as remove_mosaic
 from pipeline.preprocess import Scaling
-from pipeline.pyramid import choose_levels
 from pipeline.spec import RunSpec
+from pipeline.steps.journal import Journal
+from pipeline.steps.pyramid import choose_levels
+from pipeline.storage.buckets import check_reach
+from pipeline.storage.paths import AnyPath, follow, relative
 
 NAMES = {
     "stamps": "input file",

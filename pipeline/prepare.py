@@ -17,13 +17,13 @@ from pipeline.aoi import choose_aoi
 from pipeline.config import RunConfig, overlap_pixels
 from pipeline.devices import choose_precision
 from pipeline.errors import UsageError
-from pipeline.paths import AnyPath
 from pipeline.preprocess import choose_scaling
-from pipeline.pyramid import choose_levels
-from pipeline.raster import open_raster
-from pipeline.raster_spec import RasterSpec
+from pipeline.rasters.raster import open_raster
+from pipeline.rasters.raster_spec import RasterSpec
 from pipeline.software import versions
 from pipeline.spec import FUSING, ModelFacts, RunSpec
+from pipeline.steps.pyramid import choose_levels
+from pipeline.storage.paths import AnyPath
 from pipeline.store import MOST_QUERIES, Kind
 
 FAR = 1.5

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.raster import Reader
-from pipeline.raster_spec import RasterSpec
+from pipeline.rasters.raster import Reader
+from pipeline.rasters.raster_spec import RasterSpec
 from pipeline.tiling import Tile, Window
 
 PERCENTILES = (2.0, 98.0)

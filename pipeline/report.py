@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.journal import Step
+from pipeline.steps.journal import Step
 
 Shown = Step | Literal["evaluate", "export"]
 """What progress is told of: the steps of a run, the comparison of a mosaic with labels, and its export."""

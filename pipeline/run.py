@@ -9,26 +9,27 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from pipeline import budget, worker
-from pipeline.buckets import answering
+from pipeline import budget
 from pipeline.cluster import Cluster, connect
 from pipeline.cluster.flight import OnFailure
 from pipeline.cluster.pulse import stopping
-from pipeline.companions import write_companions
 from pipeline.config import RunConfig
 from pipeline.devices import device_of_worker
 from pipeline.errors import OutputError, RetryLater
 from pipeline.export.report import report_run
-from pipeline.journal import BlockRecord, Journal, Step, sweep
-from pipeline.mosaic import Mosaic
-from pipeline.object_table import count_objects, write_objects
-from pipeline.paths import AnyPath, built, path_of, remove_tree
+from pipeline.mosaic.companions import write_companions
+from pipeline.mosaic.mosaic import Mosaic
 from pipeline.place import check_place, clear, clear_mosaic, continued, existing, restitched
 from pipeline.prepare import prepare
 from pipeline.report import OnProgress, Progress, Report, Status
 from pipeline.spec import Engine
+from pipeline.steps import worker
+from pipeline.steps.journal import BlockRecord, Journal, Step, sweep
+from pipeline.steps.object_table import count_objects, write_objects
+from pipeline.steps.tasks import Task, Tasks
+from pipeline.storage.buckets import answering
+from pipeline.storage.paths import AnyPath, built, path_of, remove_tree
 from pipeline.store import Store
-from pipeline.tasks import Task, Tasks
 
 SHOWN = 20
 """Missing blocks that a message names."""
@@ -224,9 +225,8 @@ class Run:
             with built(store) as folder:
                 Store(folder, self.spec.plan, self.spec.record_layout).create()
         except OSError:
-            if not store.exists():
+            if not store.exists():  # else another part of the run was faster
                 raise
-            # Another part of the run was faster.
 
     def _create_mosaic(self) -> None:
         """Make the mosaic; one that is there stays, but in a bucket it may have been begun, and is made again."""

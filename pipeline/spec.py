@@ -14,12 +14,12 @@ from typing import Any, Literal, Self, get_args
 
 from pipeline.addresses import public
 from pipeline.aoi import Aoi
-from pipeline.chunks import Layout as MosaicLayout
-from pipeline.codes import Codes, codes
-from pipeline.paths import AnyPath, read_text
+from pipeline.mosaic.chunks import Layout as MosaicLayout
+from pipeline.mosaic.codes import Codes, codes
 from pipeline.preprocess import Scaling
-from pipeline.raster import RasterSpec
+from pipeline.rasters.raster import RasterSpec
 from pipeline.stitch.queries import Rules
+from pipeline.storage.paths import AnyPath, read_text
 from pipeline.store import Kind, Layout
 from pipeline.tiling import OutputBlock, TilePlan, output_block, output_blocks
 

@@ -25,9 +25,9 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
-from pipeline.paths import AnyPath, stamp, zarr_store
-from pipeline.shards import ShardReader, new_shard
 from pipeline.stitch.queries import TileQueries
+from pipeline.storage.paths import AnyPath, stamp, zarr_store
+from pipeline.storage.shards import ShardReader, new_shard
 from pipeline.tiling import Tile, TileBlock, TilePlan, Window
 
 SCHEMA = 1

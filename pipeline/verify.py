@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.buckets import answering
-from pipeline.journal import Step
-from pipeline.paths import AnyPath
 from pipeline.place import existing
-from pipeline.tasks import Tasks
+from pipeline.steps.journal import Step
+from pipeline.steps.tasks import Tasks
+from pipeline.storage.buckets import answering
+from pipeline.storage.paths import AnyPath
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from pipeline.bench.objects import measure_objects
 from pipeline.bench.slides.slide import compose
 from pipeline.bench.slides.table import ALONE, measure_slide
 from pipeline.evaluate import Confusion, evaluate_mosaic
-from pipeline.pairs import chosen_pairs, find_pairs
 from pipeline.scenes import CLASSES, HOMELY, draw_scene
+from pipeline.truth.pairs import chosen_pairs, find_pairs
 from workflows.cli.demo import SIDE
 from workflows.cli.main import cli
 

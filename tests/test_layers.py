@@ -21,7 +21,7 @@ def lint(folder: Path) -> tuple[int, str]:
 @pytest.fixture
 def house(tmp_path):
     """The packages, empty."""
-    for package in ("eomt_core", "pipeline", "pipeline/stitch", "workflows"):
+    for package in ("eomt_core", "pipeline", "pipeline/steps", "pipeline/storage", "pipeline/stitch", "workflows"):
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").touch()
     return tmp_path
@@ -52,8 +52,9 @@ def test_a_house_without_furniture_passes(house):
         ("eomt_core/eomt.py", "import rasterio"),
         ("eomt_core/eomt.py", "from dask import delayed"),
         ("pipeline/run.py", "import click"),
-        ("pipeline/infer.py", "from torch import nn"),
+        ("pipeline/steps/infer.py", "from torch import nn"),
         ("pipeline/stitch/blend.py", "import zarr"),
+        ("pipeline/storage/shards.py", "import pipeline.steps"),
         ("pipeline/plan.py", "def plan():\n    import timm"),
     ],
 )

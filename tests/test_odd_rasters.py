@@ -21,7 +21,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from eomt_core.palette import save_palette
 from pipeline import open_mosaic
-from pipeline.tiff import pages
+from pipeline.rasters.tiff import pages
 from workflows.cli.main import cli
 
 EMPTY, LAND, HUGE = "image_web_z5_z11.tif", "cog_cmap.tif", "cog_world.tif"

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.bench.memory import watch
-from pipeline.codes import NO_INSTANCE
 from pipeline.export.export import SUFFIXES, Exported, To
-from pipeline.journal import Journal
-from pipeline.mosaic import Mosaic, open_mosaic
-from pipeline.object_table import FILE
-from pipeline.raster_spec import Grid
+from pipeline.mosaic.codes import NO_INSTANCE
+from pipeline.mosaic.mosaic import Mosaic, open_mosaic
+from pipeline.rasters.raster_spec import Grid
+from pipeline.steps.journal import Journal
+from pipeline.steps.object_table import FILE
 from pipeline.tiling import Window, output_blocks
 
 Pixels = dict[str, NDArray[np.unsignedinteger]]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline import budget
 from pipeline.config import RunConfig
 from pipeline.prepare import prepare
-from pipeline.raster import Reader, open_raster
+from pipeline.rasters.raster import Reader, open_raster
 from pipeline.tiling import Window, output_blocks
 
 BLOCK = 2048

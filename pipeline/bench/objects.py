@@ -11,12 +11,12 @@ from eomt_core.describe import ModelInfo, describe_model
 from pipeline.errors import UsageError
 from pipeline.evaluate import Quality, average
 from pipeline.finetune.validation import quality_of
-from pipeline.labels import open_labels
-from pipeline.pairs import Pair
 from pipeline.preprocess import choose_scaling
-from pipeline.raster import Reader, open_raster
-from pipeline.samples import TrainingScene
+from pipeline.rasters.raster import Reader, open_raster
 from pipeline.tiling import Window, ceil_to
+from pipeline.truth.labels import open_labels
+from pipeline.truth.pairs import Pair
+from pipeline.truth.samples import TrainingScene
 
 Label = Callable[[NDArray[np.float32]], NDArray[np.int32]]
 

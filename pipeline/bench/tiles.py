@@ -11,8 +11,8 @@ from typing import Literal
 from eomt_core.describe import describe_model
 from pipeline.config import RunConfig
 from pipeline.evaluate import Evaluation, evaluate_mosaic
-from pipeline.pairs import Pair
 from pipeline.run import segment_raster
+from pipeline.truth.pairs import Pair
 
 FACTORS = (0.75, 1.5, 2.0)
 """Tile sizes against the training size."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.codes import codes
+from pipeline.mosaic.codes import codes
 
 
 class StrayLabel(ValueError):

@@ -14,13 +14,13 @@ from pipeline.evaluate.confusion import Confusion, StrayLabel
 from pipeline.evaluate.instances import Contingency, Quality
 from pipeline.evaluate.labels import VOID, Ignore, Kind, Labels, open_labels
 from pipeline.evaluate.tally import Tally
-from pipeline.journal import Journal
-from pipeline.mosaic import Mosaic, open_mosaic
-from pipeline.paths import AnyPath
-from pipeline.raster import MAX_BLOCK_BYTES, Reader
+from pipeline.mosaic.mosaic import Mosaic, open_mosaic
+from pipeline.rasters.raster import MAX_BLOCK_BYTES, Reader
+from pipeline.rasters.source import shown
 from pipeline.report import OnProgress, Progress
-from pipeline.source import shown
+from pipeline.steps.journal import Journal
 from pipeline.stitch.seams import NO_ID, SeamCounter, Seams
+from pipeline.storage.paths import AnyPath
 from pipeline.tiling import TilePlan, Window, output_blocks
 
 SIDE = 1024

@@ -7,10 +7,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.label_raster import open_label_raster, read_values, without_nodata
-from pipeline.mosaic import Mosaic
-from pipeline.raster import MAX_BLOCK_BYTES, RasterSpec, Reader
+from pipeline.mosaic.mosaic import Mosaic
+from pipeline.rasters.raster import MAX_BLOCK_BYTES, RasterSpec, Reader
 from pipeline.tiling import Window
+from pipeline.truth.label_raster import open_label_raster, read_values, without_nodata
 
 Kind = Literal["classes", "instances"]
 """What the numbers are."""

@@ -14,9 +14,9 @@ from rasterio.enums import Resampling
 from pipeline.errors import InputError
 from pipeline.export.thin import Shape
 from pipeline.preprocess import Scaling, choose_scaling, to_unit
-from pipeline.raster import open_raster
-from pipeline.raster_spec import RasterSpec, Stamp
-from pipeline.source import GDAL_ERRORS, cause, gdal_env, open_source, shown
+from pipeline.rasters.raster import open_raster
+from pipeline.rasters.raster_spec import RasterSpec, Stamp
+from pipeline.rasters.source import GDAL_ERRORS, cause, gdal_env, open_source, shown
 from pipeline.spec import RunSpec
 
 

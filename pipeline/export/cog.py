@@ -12,11 +12,11 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.shutil import copy
 from rasterio.windows import Window as GdalWindow
 
-from pipeline.codes import UNLABELLED
 from pipeline.errors import RunError
-from pipeline.mosaic import Mosaic
+from pipeline.mosaic.codes import UNLABELLED
+from pipeline.mosaic.mosaic import Mosaic
+from pipeline.rasters.source import GDAL_ERRORS
 from pipeline.report import OnProgress, Progress
-from pipeline.source import GDAL_ERRORS
 from pipeline.tiling import output_blocks
 
 SIDE = 2048

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.codes import CERTAIN, NO_INSTANCE, Codes
+from pipeline.mosaic.codes import CERTAIN, NO_INSTANCE, Codes
 
 Labels = NDArray[np.integer]
 Palette = NDArray[np.uint8]

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.errors import OutputError, UsageError
-from pipeline.journal import Journal
-from pipeline.mosaic import Mosaic, open_mosaic
-from pipeline.paths import AnyPath
+from pipeline.mosaic.mosaic import Mosaic, open_mosaic
 from pipeline.report import OnProgress
+from pipeline.steps.journal import Journal
+from pipeline.storage.paths import AnyPath
 
 To = Literal["cog", "gpkg", "fgb", "parquet", "stac"]
 Exported = Literal["classes", "instances", "confidence"]

@@ -10,15 +10,15 @@ import pyarrow.parquet as pq
 import shapely
 from numpy.typing import NDArray
 
-from pipeline.codes import CERTAIN, NO_INSTANCE
 from pipeline.errors import InputError, RunError
 from pipeline.export.regions import SIDE, Block, regions
 from pipeline.export.trace import Region
-from pipeline.journal import Journal
-from pipeline.mosaic import Mosaic
-from pipeline.object_table import FILE
-from pipeline.paths import AnyPath
+from pipeline.mosaic.codes import CERTAIN, NO_INSTANCE
+from pipeline.mosaic.mosaic import Mosaic
 from pipeline.report import OnProgress, Progress
+from pipeline.steps.journal import Journal
+from pipeline.steps.object_table import FILE
+from pipeline.storage.paths import AnyPath
 from pipeline.tiling import Window
 
 Traced = Literal["classes", "instances"]

@@ -9,7 +9,7 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import Proj
 
-from pipeline.georeference import Georeference
+from pipeline.mosaic.georeference import Georeference
 
 
 @dataclass(frozen=True)

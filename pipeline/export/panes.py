@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.codes import codes
 from pipeline.errors import InputError, OutputError
 from pipeline.export.backdrop import Backdrop
 from pipeline.export.colours import distinct, paint_classes, paint_confidence, paint_objects
 from pipeline.export.thin import Shape, fit, middles, thin
-from pipeline.journal import Journal
-from pipeline.mosaic import Mosaic, open_mosaic
-from pipeline.paths import AnyPath
-from pipeline.raster import Reader, open_raster
-from pipeline.source import shown
+from pipeline.mosaic.codes import codes
+from pipeline.mosaic.mosaic import Mosaic, open_mosaic
+from pipeline.rasters.raster import Reader, open_raster
+from pipeline.rasters.source import shown
 from pipeline.spec import RunSpec
+from pipeline.steps.journal import Journal
+from pipeline.storage.paths import AnyPath
 
 MOST = 2_000_000_000
 """Pixels that are decoded for an image that nobody asked for: about a minute."""

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.codes import codes
 from pipeline.export.colours import RAMP, UNLABELLED, rgb
 from pipeline.export.panes import Pane, Subject, numbered
+from pipeline.mosaic.codes import codes
 
 SIDE = 720
 """Pixels that the longer side of each panel has, or nearly."""

@@ -8,11 +8,11 @@ from itertools import chain, product
 from typing import Any
 
 from pipeline.export.timeline import course
-from pipeline.journal import BlockRecord, Journal
-from pipeline.object_table import count_objects
-from pipeline.paths import read_text
 from pipeline.spec import RunSpec
-from pipeline.tasks import Tasks
+from pipeline.steps.journal import BlockRecord, Journal
+from pipeline.steps.object_table import count_objects
+from pipeline.steps.tasks import Tasks
+from pipeline.storage.paths import read_text
 
 DONE, PARTLY, EMPTY, MISSING = "dpem"
 """A tile block: all tiles inferred, some of them nodata, all of them nodata, not inferred."""

@@ -15,16 +15,16 @@ from typing import Any
 
 from eomt_core.describe import describe_model
 from eomt_core.errors import ModelError
-from pipeline.codes import codes
-from pipeline.companions import companions
 from pipeline.export.colours import RAMP, UNLABELLED, data_uri
 from pipeline.export.panes import Subject, numbered
 from pipeline.export.progress import progress_facts
 from pipeline.export.survey import Survey, survey
-from pipeline.journal import Journal
-from pipeline.paths import AnyPath, path_of, write_atomically
+from pipeline.mosaic.codes import codes
+from pipeline.mosaic.companions import companions
 from pipeline.spec import RunSpec
+from pipeline.steps.journal import Journal
 from pipeline.stitch.seams import Seams
+from pipeline.storage.paths import AnyPath, path_of, write_atomically
 
 FILE = "report.html"
 

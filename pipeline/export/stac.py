@@ -13,12 +13,12 @@ from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 from shapely.geometry import mapping
 
-from pipeline.codes import CERTAIN
 from pipeline.errors import InputError
-from pipeline.georeference import Georeference
-from pipeline.journal import Journal
-from pipeline.mosaic import Mosaic
-from pipeline.paths import AnyPath
+from pipeline.mosaic.codes import CERTAIN
+from pipeline.mosaic.georeference import Georeference
+from pipeline.mosaic.mosaic import Mosaic
+from pipeline.steps.journal import Journal
+from pipeline.storage.paths import AnyPath
 
 if TYPE_CHECKING:
     from pystac import Asset, Item

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.export.thin import SIDE, Shape, thin
-from pipeline.mosaic import Mosaic
+from pipeline.mosaic.mosaic import Mosaic
 from pipeline.stitch.seams import NO_ID, SeamCounter, Seams
 from pipeline.tiling import OutputBlock, TilePlan, output_blocks
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.mosaic import Mosaic
+from pipeline.mosaic.mosaic import Mosaic
 from pipeline.tiling import output_blocks
 
 Shape = tuple[int, int]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.journal import BlockRecord
+from pipeline.steps.journal import BlockRecord
 
 BINS = 48
 """Spans of time that a course has at most; each holds a few blocks."""

@@ -16,7 +16,7 @@ from pipeline.errors import RunError
 from pipeline.export.features import Feature, Traced, batches, trace_features
 from pipeline.export.ground import Ground
 from pipeline.export.regions import SIDE
-from pipeline.mosaic import Mosaic
+from pipeline.mosaic.mosaic import Mosaic
 from pipeline.report import OnProgress
 
 DRIVERS = {"gpkg": "GPKG", "fgb": "FlatGeobuf"}

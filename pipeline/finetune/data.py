@@ -13,13 +13,13 @@ from eomt_core.card import ModelCard
 from pipeline.errors import UsageError
 from pipeline.finetune.config import FinetuneConfig
 from pipeline.finetune.drawn import drawn_weight
-from pipeline.labels import Labels, gather_classes, open_labels
-from pipeline.lookalikes import choose_validation, cluster_images, image_sizes
-from pipeline.pairs import Pair, find_pairs, split_pairs
 from pipeline.preprocess import Scaling, choose_scaling
-from pipeline.raster import Reader, open_raster
-from pipeline.raster_spec import RasterSpec
-from pipeline.samples import TrainingScene
+from pipeline.rasters.raster import Reader, open_raster
+from pipeline.rasters.raster_spec import RasterSpec
+from pipeline.truth.labels import Labels, gather_classes, open_labels
+from pipeline.truth.lookalikes import choose_validation, cluster_images, image_sizes
+from pipeline.truth.pairs import Pair, find_pairs, split_pairs
+from pipeline.truth.samples import TrainingScene
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pipeline.errors import UsageError
-from pipeline.pairs import Pair
 from pipeline.scenes import CLASSES, draw_scene, write_scene, write_truth
+from pipeline.truth.pairs import Pair
 
 FIRST_SEED = 1000
 """Of the scenes for training; those below it are for the demo and for tests."""

@@ -10,8 +10,8 @@ from typing import Any
 from eomt_core.location import OWN_CARD, WEIGHTS
 from pipeline.errors import DISK_FULL, ChangedError, InputError, OutputError, RetryLater
 from pipeline.finetune.config import FinetuneConfig
-from pipeline.journal import Journal
-from pipeline.paths import write_atomically
+from pipeline.steps.journal import Journal
+from pipeline.storage.paths import write_atomically
 
 CHOICES, LOSSES, SCORES, CHECKPOINT, REPORT = (
     "finetune.json",

@@ -14,7 +14,7 @@ from pipeline.errors import UsageError
 from pipeline.finetune.config import NEW, FinetuneConfig
 from pipeline.finetune.data import Data
 from pipeline.prepare import pixel_size
-from pipeline.samples import Augmentation, Sampler
+from pipeline.truth.samples import Augmentation, Sampler
 
 if TYPE_CHECKING:
     from eomt_core.training.session import Beginning

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.evaluate import Quality
 from pipeline.finetune.validation import quality_of, tiles_of
-from pipeline.samples import TrainingScene
+from pipeline.truth.samples import TrainingScene
 
 SCORES = (0.5, 0.7, 0.8, 0.84, 0.86, 0.88, 0.9, 0.92)
 OVERLAPS = (0.4, 0.6, 0.8)

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from eomt_core.training.batch import IGNORE
 from pipeline.evaluate import Confusion, Contingency, Quality
-from pipeline.samples import MANY, TrainingScene
 from pipeline.tiling import Window
+from pipeline.truth.samples import MANY, TrainingScene
 
 MOST_TILES = 400
 """Tiles that a validation looks at, spread over the scenes."""

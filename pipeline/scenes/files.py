@@ -9,7 +9,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
-from pipeline.raster import Reader, open_raster
+from pipeline.rasters.raster import Reader, open_raster
 from pipeline.scenes.canvas import CLASSES
 from pipeline.scenes.scene import Scene
 from pipeline.tiling import Window

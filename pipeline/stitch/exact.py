@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.codes import Codes
+from pipeline.mosaic.codes import Codes
 from pipeline.stitch.label import CONFIDENCE_UNIT, Labels, insert
 from pipeline.stitch.window import UNIT, tile_weights
 from pipeline.tiling import Tile, TilePlan, Window

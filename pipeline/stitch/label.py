@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.codes import CERTAIN, NO_CONFIDENCE, Codes
+from pipeline.mosaic.codes import CERTAIN, NO_CONFIDENCE, Codes
 from pipeline.stitch.blend import FINE, Blended
 from pipeline.tiling import Window
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from pyproj import CRS
 
-from pipeline.companions import write_companions
-from pipeline.mosaic import Mosaic
-from pipeline.raster_spec import Grid
+from pipeline.mosaic.companions import write_companions
+from pipeline.mosaic.mosaic import Mosaic
+from pipeline.rasters.raster_spec import Grid
 from pipeline.tiling import output_blocks
 
 EPSG = 32633

@@ -114,7 +114,9 @@ def fresh(original: Made, tmp_path: Path) -> Made:
 def forks() -> Any:
     """Processes that begin with everything imported, so that many may be started, and killed."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["pipeline.run", "pipeline.infer", "eomt_core.predict", "eomt_core.checkpoint"])
+    context.set_forkserver_preload(
+        ["pipeline.run", "pipeline.steps.infer", "eomt_core.predict", "eomt_core.checkpoint"]
+    )
     forkserver.ensure_running()  # before Dask, which forks its workers here too, has wishes of its own
     return context
 

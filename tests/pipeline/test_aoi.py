@@ -16,7 +16,7 @@ from eomt_core.untrained import untrained_eomt
 from pipeline import RunConfig, open_mosaic, segment_raster
 from pipeline.aoi import choose_aoi, parse_bbox
 from pipeline.errors import InputError
-from pipeline.raster import open_raster
+from pipeline.rasters.raster import open_raster
 from pipeline.tiling import Window
 
 UTM = (2.0, 0.0, 400000.0, 0.0, -2.0, 5600000.0)

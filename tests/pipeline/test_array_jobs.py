@@ -7,8 +7,8 @@ import pytest
 from pipeline import RunConfig
 from pipeline.config import parse_shard
 from pipeline.errors import ChangedError, OutputError, RetryLater, UsageError
-from pipeline.journal import Journal
 from pipeline.run import segment_raster, status, stitch_raster
+from pipeline.steps.journal import Journal
 
 
 def test_parts_and_a_stitching_give_the_bytes_of_one_run(fresh, original, digests):

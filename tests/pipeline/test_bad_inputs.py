@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from rasterio.errors import NotGeoreferencedWarning
 
 from pipeline.errors import BlockError, InputError
-from pipeline.raster import Reader, open_raster
-from pipeline.tiff import pages
+from pipeline.rasters.raster import Reader, open_raster
+from pipeline.rasters.tiff import pages
 from pipeline.tiling import Window
 
 TILED = {"tiled": True, "blockxsize": 64, "blockysize": 64}

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from pipeline.bands import Band, choose_bands
 from pipeline.errors import InputError
+from pipeline.rasters.bands import Band, choose_bands
 
 RGBA = [Band(1, "red"), Band(2, "green"), Band(3, "blue"), Band(4, "alpha")]
 SENTINEL = [

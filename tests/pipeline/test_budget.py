@@ -9,8 +9,8 @@ from pipeline import budget
 from pipeline.budget import DRIVER, REPORT, Bill, check
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
-from pipeline.journal import Journal
 from pipeline.prepare import prepare
+from pipeline.steps.journal import Journal
 
 HUGE = Bill(memory=1, inference=0, rendering=0, store=10**18, mosaic=10**18)
 
@@ -63,7 +63,7 @@ def test_memory_above_the_limit_is_refused_with_both_figures(tmp_path):
 
 def test_a_finished_run_has_nothing_left(original):
     """And one that was not begun has everything."""
-    from pipeline.tasks import Tasks
+    from pipeline.steps.tasks import Tasks
 
     spec = Journal(original.folder).spec()
     assert Tasks(spec, Journal(original.folder)).share_left == (0, 0)

@@ -12,9 +12,10 @@ import psutil
 import pytest
 
 from eomt_core.errors import ModelError
-from pipeline import RunConfig, cluster, segment_raster, worker
+from pipeline import RunConfig, cluster, segment_raster
 from pipeline.cluster import cores
 from pipeline.errors import BlockError, InputError, RetryLater, RunError, TransientError
+from pipeline.steps import worker
 
 LOCAL = ("127.0.0.1", "::1")
 

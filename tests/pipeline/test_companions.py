@@ -13,10 +13,10 @@ from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning
 from small_mosaic import BOUNDS, COLOURS, NAMES, NODATA, TRANSFORM, gdalinfo, make, paint, picture, tool, uri, vrt
 
-from pipeline.companions import companions
 from pipeline.errors import OutputError
-from pipeline.mosaic import open_mosaic
-from pipeline.raster_spec import Grid
+from pipeline.mosaic.companions import companions
+from pipeline.mosaic.mosaic import open_mosaic
+from pipeline.rasters.raster_spec import Grid
 from pipeline.run import stitch_raster
 
 READ_QGIS = Path(__file__).parents[1] / "light" / "read_qgis.py"

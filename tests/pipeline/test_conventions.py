@@ -8,7 +8,7 @@ import zarr_cm
 from ome_zarr_models.v05.image import Image
 from small_mosaic import NODATA, TRANSFORM, UTM, make, paint, picture
 
-from pipeline.raster_spec import Grid
+from pipeline.rasters.raster_spec import Grid
 
 ROTATED = (0.4, 0.3, 500000.25, 0.2, -0.4, 5400000.75)
 PLACES = {

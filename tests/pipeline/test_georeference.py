@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pyproj import CRS
 from rasterio.transform import Affine, array_bounds, xy
 
-from pipeline.georeference import (
+from pipeline.mosaic.georeference import (
     Georeference,
     array_attributes,
     axis_attributes,

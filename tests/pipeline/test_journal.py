@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import OutputError
-from pipeline.journal import STALE_SECONDS, BlockRecord, Journal, checksum, sweep
-from pipeline.paths import write_atomically, write_first
+from pipeline.steps.journal import STALE_SECONDS, BlockRecord, Journal, checksum, sweep
+from pipeline.storage.paths import write_atomically, write_first
 
 RECORD = BlockRecord("0-1", "infer", "abc", 4096, 4, {"read": 0.5}, 8)
 
@@ -196,8 +196,8 @@ def test_checksums_are_of_all_bytes(tmp_path):
 
 
 HOLD = """
-import sys, time, pathlib, pipeline.journal
-with pipeline.journal.Journal(pathlib.Path(sys.argv[1])).lock():
+import sys, time, pathlib, pipeline.steps.journal
+with pipeline.steps.journal.Journal(pathlib.Path(sys.argv[1])).lock():
     print("held", flush=True)
     time.sleep(60)
 """

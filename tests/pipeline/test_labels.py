@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import InputError, UsageError
-from pipeline.labels import IGNORE, gather_classes, open_labels
-from pipeline.raster import open_raster
+from pipeline.rasters.raster import open_raster
 from pipeline.tiling import Window
+from pipeline.truth.labels import IGNORE, gather_classes, open_labels
 
 UTM = (2.0, 0.0, 400000.0, 0.0, -2.0, 5600000.0)
 SHAPE = (120, 160)
@@ -70,7 +70,7 @@ def test_indexes_of_a_palette_are_the_classes(image, tmp_path):
 
 def test_values_count_pixels_by_class(image, make_raster, monkeypatch):
     """Window by window, the same as of the whole."""
-    monkeypatch.setattr("pipeline.label_raster.SCAN_SIDE", 32)
+    monkeypatch.setattr("pipeline.truth.label_raster.SCAN_SIDE", 32)
     path = make_raster("l.tif", classes(), tiled=True, blockxsize=16, blockysize=16)
     with open_labels(path, image, "semantic", NAMES) as labels:
         values = labels.values()

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError, OutputError, UsageError
-from pipeline.mosaic import Mosaic, is_ours, open_mosaic, remove
-from pipeline.raster_spec import Grid
+from pipeline.mosaic.mosaic import Mosaic, is_ours, open_mosaic, remove
+from pipeline.rasters.raster_spec import Grid
 from pipeline.tiling import Window
 
 NODATA = {"classes": 255, "confidence": 255, "instances": 0}

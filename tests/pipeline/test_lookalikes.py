@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from pipeline.lookalikes import LARGEST, choose_validation, cluster_images, image_sizes
+from pipeline.truth.lookalikes import LARGEST, choose_validation, cluster_images, image_sizes
 
 
 @pytest.fixture
@@ -64,8 +64,8 @@ def test_flat_and_tiny_images_are_looked_at_too(write):
 
 def test_of_a_large_image_a_sample_is_looked_at(write, monkeypatch):
     """The same place twice is found in it as well."""
-    monkeypatch.setattr("pipeline.lookalikes.WHOLE", 1000)
-    monkeypatch.setattr("pipeline.lookalikes.PIECE", 8)
+    monkeypatch.setattr("pipeline.truth.lookalikes.WHOLE", 1000)
+    monkeypatch.setattr("pipeline.truth.lookalikes.PIECE", 8)
     image = field(3)
     assert cluster_images([write("a.tif", image), write("b.tif", image + 2), write("c.tif", field(4))]) == [0, 0, 1]
 

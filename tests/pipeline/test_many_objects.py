@@ -13,10 +13,10 @@ from shapely.geometry import mapping
 
 from pipeline import RunConfig, open_mosaic, segment_raster
 from pipeline.errors import RunError, UsageError
-from pipeline.link import MOST, resolve_run
 from pipeline.prepare import prepare
 from pipeline.run import stitch_raster
 from pipeline.spec import read_spec
+from pipeline.steps.link import MOST, resolve_run
 from pipeline.stitch.objects import resolve
 
 THINGS, NODATA = (2, 3, 4), 255
@@ -31,7 +31,7 @@ def test_ids_go_on_beyond_16_bits(whole, harmed, monkeypatch):
         facts = {name: np.concatenate([unseen, getattr(found, name)]) for name in ("classes", "scores", "votes")}
         return found._replace(numbers=np.where(found.numbers > 0, found.numbers + len(unseen), 0), **facts)
 
-    monkeypatch.setattr("pipeline.link.resolve", behind)
+    monkeypatch.setattr("pipeline.steps.link.resolve", behind)
     assert stitch_raster(harmed, min_area=1).objects == 3  # those that can be seen
     before = open_mosaic(whole[2]).instances[...].astype(int)
     np.testing.assert_array_equal(open_mosaic(harmed).instances[...], np.where(before > 0, before + 70_000, 0))
@@ -48,9 +48,9 @@ def test_the_last_id_is_the_last_number_that_the_mosaic_holds(whole):
 def test_more_objects_than_ids_are_refused(harmed, monkeypatch):
     """Three are found; with two ids the error names both figures, and what to do."""
     folder = harmed.with_suffix(".run")
-    monkeypatch.setattr("pipeline.link.MOST", 3)
+    monkeypatch.setattr("pipeline.steps.link.MOST", 3)
     assert resolve_run(read_spec(folder), folder)[0].segments == 3
-    monkeypatch.setattr("pipeline.link.MOST", 2)
+    monkeypatch.setattr("pipeline.steps.link.MOST", 2)
     with pytest.raises(RunError, match="3 objects, and ids for 2; raise --min-area"):
         resolve_run(read_spec(folder), folder)
 

@@ -30,8 +30,8 @@ from small_mosaic import (
     vrt,
 )
 
-from pipeline.mosaic import open_mosaic
-from pipeline.raster_spec import Grid
+from pipeline.mosaic.mosaic import open_mosaic
+from pipeline.rasters.raster_spec import Grid
 from pipeline.tiling import Window, output_blocks
 
 GDAL = tuple(int(part) for part in rasterio.__gdal_version__.split(".")[:2])

@@ -22,13 +22,14 @@ from loopback_s3 import moto, proxy
 from obstore.store import S3Store
 from zarr.storage import ObjectStore
 
-from pipeline import RunConfig, buckets, lock, open_mosaic, segment_raster
+from pipeline import RunConfig, open_mosaic, segment_raster
 from pipeline.errors import InputError, OutputError, RetryLater, UsageError
-from pipeline.journal import Journal, checksum
-from pipeline.paths import path_of, read_part, write_first, zarr_store
-from pipeline.paths import whole as whole_file
-from pipeline.raster import Reader, open_raster
+from pipeline.rasters.raster import Reader, open_raster
 from pipeline.run import status, stitch_raster
+from pipeline.steps.journal import Journal, checksum
+from pipeline.storage import buckets, lock
+from pipeline.storage.paths import path_of, read_part, write_first, zarr_store
+from pipeline.storage.paths import whole as whole_file
 from pipeline.verify import verify
 from workflows.cli.main import cli
 

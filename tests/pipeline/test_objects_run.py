@@ -16,8 +16,8 @@ from killed_run import ordered, run_until
 from eomt_core import load_model
 from eomt_core.postprocess import panoptic
 from pipeline import RunConfig, open_mosaic, segment_raster
-from pipeline.codes import NO_CONFIDENCE, NO_INSTANCE
 from pipeline.errors import RetryLater, UsageError
+from pipeline.mosaic.codes import NO_CONFIDENCE, NO_INSTANCE
 from pipeline.run import status, stitch_raster
 from pipeline.verify import verify
 

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.pairs import find_pairs, split_pairs
+from pipeline.truth.pairs import find_pairs, split_pairs
 
 
 @pytest.fixture

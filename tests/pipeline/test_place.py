@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ChangedError, EomtBatchError, OutputError
-from pipeline.journal import Journal
 from pipeline.place import words
 from pipeline.run import status, stitch_raster
+from pipeline.steps.journal import Journal
 
 
 def foreign_folder(path):

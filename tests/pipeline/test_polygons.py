@@ -9,9 +9,9 @@ from rasterio.transform import Affine
 from rasterio.warp import transform_geom
 
 from pipeline.errors import UsageError
-from pipeline.labels import IGNORE, open_labels
-from pipeline.raster import open_raster
+from pipeline.rasters.raster import open_raster
 from pipeline.tiling import Window
+from pipeline.truth.labels import IGNORE, open_labels
 
 UTM = (2.0, 0.0, 400000.0, 0.0, -2.0, 5600000.0)
 SHAPE = (120, 160)

@@ -22,7 +22,7 @@ from pipeline.preprocess import (
     sample_windows,
     to_unit,
 )
-from pipeline.raster import Grid, RasterSpec, Reader, open_raster
+from pipeline.rasters.raster import Grid, RasterSpec, Reader, open_raster
 from pipeline.tiling import TilePlan, Window
 
 

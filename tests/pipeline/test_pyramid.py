@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.journal import Journal
-from pipeline.mosaic import open_mosaic
-from pipeline.pyramid import choose_levels, level_tasks
+from pipeline.mosaic.mosaic import open_mosaic
 from pipeline.run import segment_raster, status, stitch_raster
 from pipeline.spec import read_spec
-from pipeline.tasks import Tasks
+from pipeline.steps.journal import Journal
+from pipeline.steps.pyramid import choose_levels, level_tasks
+from pipeline.steps.tasks import Tasks
 
 
 @pytest.fixture(scope="module")

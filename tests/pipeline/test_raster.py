@@ -19,7 +19,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
 from pipeline.errors import InputError, RunError
-from pipeline.raster import CACHE_BYTES, Grid, Pixels, RasterSpec, Reader, open_raster
+from pipeline.rasters.raster import CACHE_BYTES, Grid, Pixels, RasterSpec, Reader, open_raster
 from pipeline.tiling import Window
 
 UTM = (0.5, 0.0, 300000.0, 0.0, -0.5, 5000000.0)
@@ -248,7 +248,7 @@ def test_strips_and_large_blocks_are_not_snapped_to(block):
 
 def test_the_cache_is_bounded_in_every_process():
     """GDAL's own choice would be a twentieth of the machine for each worker; the user's choice stays."""
-    code = "import pipeline.raster; from rasterio._env import get_gdal_config as g; print(g('GDAL_CACHEMAX'))"
+    code = "import pipeline.rasters.raster; from rasterio._env import get_gdal_config as g; print(g('GDAL_CACHEMAX'))"
     cached = [
         int(subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True).stdout)
         for env in ({}, {"GDAL_CACHEMAX": "32"})

@@ -14,10 +14,10 @@ from eomt_core.postprocess import semantic
 from eomt_core.shapes import expected_shapes
 from pipeline import RunConfig, open_mosaic, segment_raster
 from pipeline.errors import RunError
-from pipeline.journal import Journal
-from pipeline.render import RenderWorker
 from pipeline.run import stitch_raster
 from pipeline.spec import read_spec
+from pipeline.steps.journal import Journal
+from pipeline.steps.render import RenderWorker
 from pipeline.stitch.sieve import small_parts
 from pipeline.stitch.window import tile_weights
 from pipeline.store import Store

@@ -8,9 +8,9 @@ import pytest
 import zarr
 
 from pipeline import segment_raster
-from pipeline.journal import Journal
 from pipeline.run import status, stitch_raster
 from pipeline.spec import read_spec
+from pipeline.steps.journal import Journal
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from damaged_raster import damage
 
 from pipeline import open_mosaic, run
 from pipeline.errors import OutputError, TransientError
-from pipeline.journal import STALE_SECONDS
 from pipeline.run import status, stitch_raster
 from pipeline.spec import read_spec
+from pipeline.steps.journal import STALE_SECONDS
 from pipeline.stitch.blend import blend
 from pipeline.store import Store
 

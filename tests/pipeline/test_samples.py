@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from rasterio.enums import ColorInterp
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from pipeline import samples
-from pipeline.labels import IGNORE, open_labels
 from pipeline.preprocess import Scaling
-from pipeline.raster import Grid, Pixels, Reader, open_raster
-from pipeline.samples import NONE, Augmentation, Sampler, TrainingScene, find_places
+from pipeline.rasters.raster import Grid, Pixels, Reader, open_raster
 from pipeline.tiling import Window
+from pipeline.truth import samples
+from pipeline.truth.labels import IGNORE, open_labels
+from pipeline.truth.samples import NONE, Augmentation, Sampler, TrainingScene, find_places
 
 UNIT = Scaling((0.0,), (1.0,))
 

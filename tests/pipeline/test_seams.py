@@ -10,8 +10,8 @@ from eomt_core import save_model
 from eomt_core.card import ModelCard
 from eomt_core.untrained import untrained_eomt
 from pipeline import RunConfig, open_mosaic, segment_raster
-from pipeline.journal import Journal
 from pipeline.scenes import read_samples
+from pipeline.steps.journal import Journal
 from pipeline.stitch.label import enlarge
 from pipeline.stitch.seams import phantom_lines, seam_gradient_ratio, seam_lines
 from pipeline.store import Store

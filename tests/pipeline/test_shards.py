@@ -5,7 +5,7 @@ import pytest
 import zarr
 from zarr.codecs import BloscCodec
 
-from pipeline.shards import ShardReader, new_shard
+from pipeline.storage.shards import ShardReader, new_shard
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import rasterio
 from web import serving
 
 from pipeline.errors import HostError, InputError
-from pipeline.raster import Reader, open_raster
+from pipeline.rasters.raster import Reader, open_raster
 
 PLACE = {"crs": "EPSG:32633", "transform": (1, 0, 3e5, 0, -1, 2e6)}
 TILED = {"tiled": True, "blockxsize": 64, "blockysize": 64}

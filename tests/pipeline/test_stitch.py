@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.codes import codes
+from pipeline.mosaic.codes import codes
 from pipeline.stitch.blend import FINE, Blended, blend
 from pipeline.stitch.exact import exact
 from pipeline.stitch.label import accept, candidates, crop, enlarge, label

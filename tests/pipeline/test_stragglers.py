@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 from pipeline.errors import RunError
-from pipeline.infer import InferWorker
-from pipeline.journal import Journal
-from pipeline.paths import write_atomically
-from pipeline.render import RenderWorker
 from pipeline.spec import Engine, read_spec
-from pipeline.worker import _render_worker, forget
+from pipeline.steps.infer import InferWorker
+from pipeline.steps.journal import Journal
+from pipeline.steps.render import RenderWorker
+from pipeline.steps.worker import _render_worker, forget
+from pipeline.storage.paths import write_atomically
 
 
 @pytest.mark.parametrize("step", ["infer", "render"])

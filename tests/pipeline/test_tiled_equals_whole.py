@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from eomt_core import load_model
 from eomt_core.postprocess import fold_scores
 from pipeline import RunConfig, open_mosaic, segment_raster
-from pipeline.tasks import Tasks
+from pipeline.steps.tasks import Tasks
 
 STRIDE = 4
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import OutputError
-from pipeline.journal import Journal
+from pipeline.steps.journal import Journal
 from pipeline.verify import verify
 
 

@@ -5,10 +5,12 @@ import resource
 import signal
 import sys
 
-from pipeline import journal, segment_raster, shards
 from pipeline import run as runs
+from pipeline import segment_raster
 from pipeline.errors import EomtBatchError
-from pipeline.journal import Journal
+from pipeline.steps import journal
+from pipeline.steps.journal import Journal
+from pipeline.storage import shards
 
 
 def die():

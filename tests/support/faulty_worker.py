@@ -12,7 +12,7 @@ from pathlib import Path
 
 import eomt_core.predict  # noqa: F401 - not within the first task, whose silence would be taken for a fault
 from eomt_core.errors import DeviceError
-from pipeline.infer import InferWorker
+from pipeline.steps.infer import InferWorker
 
 FOLDER = Path(os.environ["EOMT_FAULTS"])
 run = InferWorker.run

@@ -9,9 +9,9 @@ import numpy as np
 import xarray
 from pyproj import CRS
 
-from pipeline.companions import write_companions
-from pipeline.mosaic import Mosaic
-from pipeline.raster_spec import Grid
+from pipeline.mosaic.companions import write_companions
+from pipeline.mosaic.mosaic import Mosaic
+from pipeline.rasters.raster_spec import Grid
 from pipeline.tiling import output_blocks
 
 SHAPE = (1500, 2000)

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from small_mosaic import TRANSFORM, UTM, make, paint
 
-from pipeline.mosaic import Mosaic
-from pipeline.raster_spec import Grid
+from pipeline.mosaic.mosaic import Mosaic
+from pipeline.rasters.raster_spec import Grid
 
 CLASSES = ("round", "square")
 COLOURS = ("#e31a1c", "#1f78b4")

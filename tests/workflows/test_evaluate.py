@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline import open_mosaic
-from pipeline.journal import Journal
+from pipeline.steps.journal import Journal
 from pipeline.stitch.seams import seam_gradient_ratio
 
 CRS, TRANSFORM = "EPSG:32640", (1, 0, 330000, 0, -1, 2780000)
@@ -83,7 +83,7 @@ def test_instances_in_words(command, make_raster, tmp_path: Path) -> None:
     """Of two true objects one is found exactly, and one find is wrong."""
     from small_mosaic import make, paint
 
-    from pipeline.raster_spec import Grid
+    from pipeline.rasters.raster_spec import Grid
 
     ids = np.zeros((64, 64), np.uint32)
     ids[:10, :10], ids[20:30, 20:30] = 7, 8
@@ -101,7 +101,7 @@ def test_a_matrix_of_many_classes_is_left_to_json(command, make_raster, tmp_path
     """No terminal has room for it."""
     from small_mosaic import make, paint
 
-    from pipeline.raster_spec import Grid
+    from pipeline.rasters.raster_spec import Grid
 
     names = [f"class {id}" for id in range(20)]
     ids = np.arange(64 * 64).reshape(64, 64).astype(np.uint8) % 20

@@ -7,7 +7,7 @@ import pyogrio
 import pytest
 import rasterio
 
-from pipeline.journal import Journal
+from pipeline.steps.journal import Journal
 
 
 @pytest.mark.parametrize("to", ["cog:tif", "gpkg:gpkg", "fgb:fgb", "parquet:parquet", "stac:json"])

@@ -13,7 +13,7 @@ from workflows.cli.options import FC, OF_WORK, OVERLAP, TILE_SIZE, config_of, sh
 if TYPE_CHECKING:
     from pipeline.bench.slides.slide import Slide
     from pipeline.config import RunConfig
-    from pipeline.pairs import Pair
+    from pipeline.truth.pairs import Pair
 
 EXAMPLE = """\b
 Examples:
@@ -38,7 +38,7 @@ _SIZE = click.option("--size", type=TILE_SIZE, help="Rows x columns of the image
 
 
 def _pairs(images: str, labels: str, only: tuple[str, ...]) -> list["Pair"]:
-    from pipeline.pairs import chosen_pairs, find_pairs
+    from pipeline.truth.pairs import chosen_pairs, find_pairs
 
     pairs = find_pairs(images, labels)
     return chosen_pairs(pairs, only) if only else pairs
@@ -104,7 +104,7 @@ def tiles(images: str, labels: str, tta: tuple[Any, ...], as_json: bool, **optio
     IMAGES and LABELS are paired as for finetune; all scenes are scored together.
     """
     from pipeline.bench.tiles import measure_tiles, ways
-    from pipeline.pairs import find_pairs
+    from pipeline.truth.pairs import find_pairs
 
     pairs = find_pairs(images, labels)
     for config in ways(config_of(options), tta):

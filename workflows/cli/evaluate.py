@@ -14,8 +14,8 @@ from workflows.cli.progress import Meter
 if TYPE_CHECKING:
     from pipeline.evaluate import Confusion, Evaluation, Quality
     from pipeline.evaluate.labels import Ignore
-    from pipeline.paths import AnyPath
     from pipeline.stitch.seams import Seams
+    from pipeline.storage.paths import AnyPath
 
 EXAMPLE = (
     "\b\nExamples:\n  eomt-batch evaluate masks.zarr labels.tif\n  eomt-batch evaluate masks.zarr labels.tif --json"

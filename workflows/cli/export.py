@@ -10,7 +10,7 @@ from workflows.cli.options import OF_WORK, PATH, shared
 from workflows.cli.progress import Meter
 
 if TYPE_CHECKING:
-    from pipeline.paths import AnyPath
+    from pipeline.storage.paths import AnyPath
 
 EXAMPLE = """\b
 Examples:

@@ -9,7 +9,7 @@ import click
 from workflows.cli.options import shared
 
 if TYPE_CHECKING:
-    from pipeline.paths import AnyPath
+    from pipeline.storage.paths import AnyPath
 
 EXAMPLE = "\b\nExamples:\n  eomt-batch info masks.zarr\n  eomt-batch info ORG/NAME --json"
 
@@ -23,8 +23,8 @@ WIDEST = 200
 @shared("base", "as_json", "verbose")
 def info(subject: str, base: str | None, as_json: bool) -> None:
     """Show a mosaic's making, or a model's card."""
-    from pipeline.mosaic import is_ours
-    from pipeline.paths import path_of
+    from pipeline.mosaic.mosaic import is_ours
+    from pipeline.storage.paths import path_of
 
     path = path_of(subject)
     found = mosaic_facts(path) if path.suffix == ".zarr" or is_ours(path) else model_facts(subject, base)
@@ -37,8 +37,8 @@ def mosaic_facts(path: "AnyPath") -> dict[str, Any]:
     Raises:
         InputError: There is no mosaic.
     """
-    from pipeline.journal import Journal
-    from pipeline.mosaic import open_mosaic
+    from pipeline.mosaic.mosaic import open_mosaic
+    from pipeline.steps.journal import Journal
 
     mosaic = open_mosaic(path)
     return {

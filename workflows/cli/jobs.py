@@ -10,7 +10,7 @@ import click
 from pipeline.addresses import public
 
 if TYPE_CHECKING:
-    from pipeline.paths import AnyPath
+    from pipeline.storage.paths import AnyPath
 
 
 @dataclass(frozen=True)

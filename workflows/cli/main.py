@@ -59,8 +59,8 @@ def explain(error: BaseException, command: str | None = None) -> Failure:
         command: The command that was under way.
     """
     from eomt_core.errors import ModelError
-    from pipeline.buckets import explained
     from pipeline.errors import DISK_FULL, EomtBatchError
+    from pipeline.storage.buckets import explained
 
     again = AGAIN.get(command or "", "")
     match error:

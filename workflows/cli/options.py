@@ -54,7 +54,7 @@ def _device(text: str) -> str:
 
 
 def _path(text: str) -> Any:
-    from pipeline.paths import path_of  # which --help need not wait for
+    from pipeline.storage.paths import path_of  # which --help need not wait for
 
     return path_of(text)
 

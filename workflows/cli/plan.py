@@ -56,9 +56,9 @@ def _show(job: Job, config: "RunConfig", as_json: bool) -> None:
 
 def _continued(spec: "RunSpec", config: "RunConfig") -> "RunSpec":
     """The spec with which run would begin or go on at this output, refused where run would refuse."""
-    from pipeline.journal import Journal
-    from pipeline.paths import path_of
     from pipeline.place import check_place, continued
+    from pipeline.steps.journal import Journal
+    from pipeline.storage.paths import path_of
 
     output = path_of(spec.output)
     check_place(output, config.overwrite)

@@ -11,7 +11,7 @@ from pipeline.errors import UsageError
 from workflows.cli.options import OF_WORK, PATH, Parsed, shared
 
 if TYPE_CHECKING:
-    from pipeline.paths import AnyPath
+    from pipeline.storage.paths import AnyPath
 
 EXAMPLE = (
     "\b\nExamples:\n  eomt-batch preview masks.zarr -o preview.png\n"

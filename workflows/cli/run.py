@@ -17,8 +17,8 @@ from workflows.cli.trust import warn_of_scheduler
 
 if TYPE_CHECKING:
     from pipeline.config import RunConfig
-    from pipeline.paths import AnyPath
     from pipeline.report import Progress, Report
+    from pipeline.storage.paths import AnyPath
 
 EXAMPLE = """\b
 Examples:
@@ -76,7 +76,7 @@ def segment(job: Job, config: "RunConfig", console: Console) -> "Report":
 
 def _announce(output: "AnyPath", config: "RunConfig", console: Console) -> None:
     """Say what was decided, from the run spec that now stands."""
-    from pipeline.journal import Journal
+    from pipeline.steps.journal import Journal
 
     spec = Journal.of(output).spec()
     console.say("\n".join(words(spec, config)), "plan", **facts(spec, config))

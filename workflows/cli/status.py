@@ -10,8 +10,8 @@ from workflows.cli.options import PATH, shared
 from workflows.cli.progress import some
 
 if TYPE_CHECKING:
-    from pipeline.paths import AnyPath
     from pipeline.report import Status
+    from pipeline.storage.paths import AnyPath
 
 EXAMPLE = "\b\nExample:\n  eomt-batch status masks.zarr --json"
 

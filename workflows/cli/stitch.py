@@ -10,7 +10,7 @@ from workflows.cli.run import code_of, show
 from workflows.cli.trust import warn_of_scheduler
 
 if TYPE_CHECKING:
-    from pipeline.paths import AnyPath
+    from pipeline.storage.paths import AnyPath
 
 EXAMPLE = "\b\nExample:\n  eomt-batch stitch masks.zarr --out strict.zarr --score-threshold 0.5"
 

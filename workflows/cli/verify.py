@@ -9,7 +9,7 @@ import click
 from workflows.cli.options import PATH, shared
 
 if TYPE_CHECKING:
-    from pipeline.paths import AnyPath
+    from pipeline.storage.paths import AnyPath
     from pipeline.verify import Verified
 
 EXAMPLE = "\b\nExample:\n  eomt-batch verify masks.zarr"

@@ -8,9 +8,9 @@ import rasterio
 from pipeline.bench.slides.slide import Slide, truth_of
 from pipeline.bench.stitching.table import Cut
 from pipeline.config import RunConfig
-from pipeline.journal import Journal
 from pipeline.run import segment_raster
 from pipeline.spec import read_spec
+from pipeline.steps.journal import Journal
 from pipeline.store import Store
 
 TRANSFORM = rasterio.Affine(1, 0, 0, 0, -1, 1)

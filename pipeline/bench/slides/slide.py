@@ -14,9 +14,9 @@ from eomt_core.describe import describe_model
 from pipeline.bench.objects import Label, load_objects_labeller, open_scene
 from pipeline.bench.stitching.scene import Truth
 from pipeline.errors import UsageError
-from pipeline.pairs import Pair
-from pipeline.samples import TrainingScene
 from pipeline.tiling import Window, ceil_to
+from pipeline.truth.pairs import Pair
+from pipeline.truth.samples import TrainingScene
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.link import read_links, write_links
+from pipeline.steps.link import read_links, write_links
 from pipeline.stitch.links import LIKE, TOP, Conflicts, Links, Lumps, Pairs, Segments
 from pipeline.stitch.objects import resolve
 from pipeline.stitch.queries import SURE, Rules

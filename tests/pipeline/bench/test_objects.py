@@ -11,7 +11,7 @@ from eomt_core.card import ModelCard
 from eomt_core.recipes import RECIPES, Recipe, new_model
 from pipeline.bench.objects import ObjectsRow, measure_objects
 from pipeline.evaluate import Quality
-from pipeline.pairs import find_pairs
+from pipeline.truth.pairs import find_pairs
 
 
 def test_images_are_pooled_and_averaged():

@@ -15,10 +15,10 @@ from pipeline.bench.stitching.pixels import at_pixels
 from pipeline.bench.stitching.table import Cut
 from pipeline.config import RunConfig
 from pipeline.errors import UsageError
-from pipeline.pairs import Pair, find_pairs
 from pipeline.stitch.queries import LOGIT_UNIT, LOGIT_ZERO, Rules, TileQueries
 from pipeline.store import boxes
 from pipeline.tiling import TilePlan
+from pipeline.truth.pairs import Pair, find_pairs
 
 COLOURS = ((1.0, 1.0, 1.0), (0.0, 1.0, 1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 1.0, 0.0))
 SHOWN = COLOURS[2:]

@@ -8,7 +8,7 @@ import pytest
 from eomt_core.palette import save_palette
 from pipeline.bench.tiles import measure_tiles, ways
 from pipeline.config import RunConfig
-from pipeline.pairs import find_pairs
+from pipeline.truth.pairs import find_pairs
 
 
 @pytest.fixture

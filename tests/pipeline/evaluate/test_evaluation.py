@@ -10,7 +10,7 @@ from small_mosaic import COLOURS, NAMES, TRANSFORM, UTM, make, paint
 
 from pipeline.errors import InputError
 from pipeline.evaluate import Confusion, Contingency, evaluate_mosaic
-from pipeline.raster_spec import Grid
+from pipeline.rasters.raster_spec import Grid
 from pipeline.tiling import output_blocks
 
 SHAPE = (300, 410)

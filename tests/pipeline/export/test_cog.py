@@ -13,7 +13,7 @@ from rio_cogeo.cogeo import cog_validate
 from small_mosaic import COLOURS, NAMES, NODATA, SHAPE, TRANSFORM, is_companion, make, paint, picture, uri, vrt
 
 from pipeline.export.export import export_mosaic
-from pipeline.raster_spec import Grid
+from pipeline.rasters.raster_spec import Grid
 
 ARRAYS = ("classes", "confidence", "instances")
 

@@ -7,7 +7,6 @@ import io
 import numpy as np
 from PIL import Image
 
-from pipeline.codes import codes
 from pipeline.export.colours import (
     CIVIDIS,
     UNLABELLED,
@@ -18,6 +17,7 @@ from pipeline.export.colours import (
     paint_objects,
     tint,
 )
+from pipeline.mosaic.codes import codes
 
 
 def rgba(image):

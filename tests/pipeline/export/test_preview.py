@@ -13,7 +13,7 @@ from pipeline.errors import InputError
 from pipeline.export import panes
 from pipeline.export.panes import Subject, numbered
 from pipeline.export.preview import GAP, LINE, MARGIN, SIDE, draw_preview, round_length
-from pipeline.raster_spec import Grid
+from pipeline.rasters.raster_spec import Grid
 
 TOP = MARGIN + 3 * LINE
 

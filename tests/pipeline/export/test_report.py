@@ -13,10 +13,10 @@ from pipeline import open_mosaic
 from pipeline.export import report
 from pipeline.export.panes import Subject
 from pipeline.export.report import FILE, write_report
-from pipeline.journal import Journal
-from pipeline.raster_spec import Grid
+from pipeline.rasters.raster_spec import Grid
 from pipeline.run import stitch_raster
 from pipeline.spec import RunSpec
+from pipeline.steps.journal import Journal
 
 CANARY = "s3cr3t-c4n4ry"
 

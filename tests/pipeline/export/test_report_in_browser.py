@@ -12,7 +12,7 @@ from small_mosaic import make, paint, picture
 
 from pipeline.export.panes import Subject
 from pipeline.export.report import FILE, write_report
-from pipeline.journal import Journal
+from pipeline.steps.journal import Journal
 
 pytestmark = [
     pytest.mark.slow,

@@ -12,7 +12,7 @@ from small_mosaic import BOUNDS, COLOURS, LAEA, NAMES, NODATA, SHAPE, TRANSFORM,
 
 from pipeline.errors import InputError
 from pipeline.export.export import export_mosaic
-from pipeline.raster_spec import Grid
+from pipeline.rasters.raster_spec import Grid
 
 PROVENANCE = {
     "input": "scene.tif",

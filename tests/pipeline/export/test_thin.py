@@ -7,7 +7,7 @@ import pytest
 from small_mosaic import SHAPE, make, paint, picture
 
 from pipeline.export.thin import fit, thin
-from pipeline.raster_spec import Grid
+from pipeline.rasters.raster_spec import Grid
 
 
 @pytest.mark.parametrize(("side", "shape"), [(5000, SHAPE), (1000, (750, 1000)), (333, (250, 333)), (1, (1, 1))])

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.export.timeline import course
-from pipeline.journal import BlockRecord
+from pipeline.steps.journal import BlockRecord
 
 
 def records(*ends, pixels=100, seconds=2.0):

@@ -17,7 +17,7 @@ from small_objects import SCORES, instances, object_mosaic, write_table
 
 from pipeline.errors import InputError, OutputError, RunError, UsageError
 from pipeline.export.export import export_mosaic
-from pipeline.raster_spec import Grid
+from pipeline.rasters.raster_spec import Grid
 
 FORMATS = ("gpkg", "fgb", "parquet")
 PIXEL = 0.25

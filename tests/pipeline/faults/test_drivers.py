@@ -16,12 +16,14 @@ import pytest
 from doomed_run import run_and_die, run_with_few_files
 from faults_fleet import drive, seeded
 
-from pipeline import journal, segment_raster, shards
+from pipeline import segment_raster
 from pipeline.cluster.flight import Flight
 from pipeline.errors import EomtBatchError, RetryLater
-from pipeline.infer import InferWorker
-from pipeline.journal import Journal
 from pipeline.run import status
+from pipeline.steps import journal
+from pipeline.steps.infer import InferWorker
+from pipeline.steps.journal import Journal
+from pipeline.storage import shards
 
 MORE_SEEDS = [pytest.param(seed, marks=pytest.mark.soak) for seed in range(3, 13)]
 
@@ -140,7 +142,7 @@ def command(made, *options):
     words = ["run", made.raster, "--model", made.config.model, "--out", made.output, "--tile-size", "64"]
     words += ["--overlap", "16", "--tile-block", "1", "--chunk", "64", "--device", "cpu", "--levels", "1", *options]
     code = (
-        "import time; from pipeline.infer import InferWorker; run = InferWorker.run\n"
+        "import time; from pipeline.steps.infer import InferWorker; run = InferWorker.run\n"
         "InferWorker.run = lambda *args: (time.sleep(0.2), run(*args))[1]\n"
         "if __name__ == '__main__':\n    from workflows.cli import main\n    main()"
     )

@@ -8,8 +8,8 @@ from eomt_core.card import ModelCard
 from eomt_core.untrained import untrained_eomt
 from pipeline import RunConfig, segment_raster
 from pipeline.devices import gpus
-from pipeline.journal import Journal
 from pipeline.run import status
+from pipeline.steps.journal import Journal
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not gpus(), reason="needs a CUDA device")]
 DEVICE = "cuda"

@@ -12,8 +12,8 @@ from eomt_core.errors import DeviceError
 from pipeline import segment_raster
 from pipeline.cluster import flight
 from pipeline.errors import BlockError, RetryLater
-from pipeline.infer import InferWorker
 from pipeline.run import status
+from pipeline.steps.infer import InferWorker
 
 KINDS = ["processes", "scheduler"]
 

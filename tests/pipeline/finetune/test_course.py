@@ -283,7 +283,7 @@ def test_pixels_may_be_of_any_kind(tmp_path, dtype, bands):
 
 def test_many_small_images_will_do(tmp_path, monkeypatch):
     """More than are kept open; each is opened again when it is its turn."""
-    monkeypatch.setattr("pipeline.samples.MANY", 2)
+    monkeypatch.setattr("pipeline.truth.samples.MANY", 2)
     monkeypatch.setattr("pipeline.finetune.validation.MANY", 2)
     folder = write_pairs(tmp_path, "abcdef", truth=lambda: discs((24, 24)))
     assert finetune(config_of(folder, task="instance", steps=2, val=("a", "b", "c"))).steps == 2

@@ -8,7 +8,7 @@ from small_training import config_of
 
 from pipeline.errors import ChangedError, InputError, OutputError, RetryLater
 from pipeline.finetune.folder import CHOICES, Folder
-from pipeline.journal import Journal
+from pipeline.steps.journal import Journal
 
 SETTLED = {
     "training": {"lr": 0.1, "ema": 0.9},

@@ -6,10 +6,10 @@ from small_training import SHAPE, discs, stripes, write
 
 from pipeline.finetune import validation
 from pipeline.finetune.validation import quality_of, validate
-from pipeline.labels import IGNORE, open_labels
 from pipeline.preprocess import Scaling
-from pipeline.raster import Reader, open_raster
-from pipeline.samples import TrainingScene
+from pipeline.rasters.raster import Reader, open_raster
+from pipeline.truth.labels import IGNORE, open_labels
+from pipeline.truth.samples import TrainingScene
 
 
 @pytest.fixture

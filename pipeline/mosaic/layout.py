@@ -9,9 +9,9 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from pipeline.chunks import Layout, ZarrFormat
-from pipeline.codes import Layer
-from pipeline.georeference import (
+from pipeline.mosaic.chunks import Layout, ZarrFormat
+from pipeline.mosaic.codes import Layer
+from pipeline.mosaic.georeference import (
     CF_NAME,
     DIMENSIONS,
     Attributes,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from pipeline.addresses import public
-from pipeline.source import Source
+from pipeline.rasters.source import Source
 from pipeline.tiling import Window, ceil_to
 
 SNAP_SIDE = 1024

@@ -13,11 +13,11 @@ from rasterio.transform import from_gcps
 from rasterio.windows import Window as GdalWindow
 
 from pipeline.addresses import query_digest
-from pipeline.bands import Band, choose_bands
 from pipeline.errors import HostError, InputError, RunError, TransientError
-from pipeline.raster_spec import Affine6, Grid, RasterSpec, Stamp
-from pipeline.remarks import remarks
-from pipeline.source import (
+from pipeline.rasters.bands import Band, choose_bands
+from pipeline.rasters.raster_spec import Affine6, Grid, RasterSpec, Stamp
+from pipeline.rasters.remarks import remarks
+from pipeline.rasters.source import (
     CACHE_BYTES,
     GDAL_ERRORS,
     Source,
@@ -29,8 +29,8 @@ from pipeline.source import (
     open_source,
     shown,
 )
+from pipeline.rasters.validity import choose_validity, is_nodata
 from pipeline.tiling import Window
-from pipeline.validity import choose_validity, is_nodata
 
 __all__ = ["CACHE_BYTES", "MAX_BLOCK_BYTES", "Grid", "Pixels", "RasterSpec", "Reader", "open_raster"]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from obstore.exceptions import GenericError
 from zarr.storage import ObjectStore
 
-from pipeline import buckets
+from pipeline.storage import buckets
 
 if TYPE_CHECKING:
     from upath import UPath

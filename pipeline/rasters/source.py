@@ -17,10 +17,10 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
 from pipeline.addresses import REMOTE, check_host, public, redacted
-from pipeline.buckets import endpoint
 from pipeline.errors import InputError
-from pipeline.tiff import check_complete, largest_block, pages
-from pipeline.vrt import vetted
+from pipeline.rasters.tiff import check_complete, largest_block, pages
+from pipeline.rasters.vrt import vetted
+from pipeline.storage.buckets import endpoint
 
 CACHE_BYTES = 128 * 2**20
 """GDAL's cache of decoded blocks, one per process; GDAL's own choice is a twentieth of the machine per process."""

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.journal import AREAS
-from pipeline.link import load, read_objects, save
-from pipeline.paths import AnyPath, whole
+from pipeline.steps.journal import AREAS
+from pipeline.steps.link import load, read_objects, save
 from pipeline.stitch.queries import SURE
+from pipeline.storage.paths import AnyPath, whole
 from pipeline.tiling import OutputBlock
 
 FILE = "objects.parquet"

@@ -23,7 +23,7 @@ from scipy.spatial import cKDTree
 from scipy.stats import rankdata
 
 from pipeline.disjoint import DisjointSets
-from pipeline.raster import Reader, open_raster
+from pipeline.rasters.raster import Reader, open_raster
 from pipeline.tiling import Window
 
 CONTINUES = 0.6

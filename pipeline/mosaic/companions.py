@@ -10,9 +10,9 @@ rotated place. All this stands in a VRT, which names the mosaic by a path relati
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from pipeline.codes import codes
-from pipeline.mosaic import Mosaic
-from pipeline.paths import AnyPath, remove, write_atomically
+from pipeline.mosaic.codes import codes
+from pipeline.mosaic.mosaic import Mosaic
+from pipeline.storage.paths import AnyPath, remove, write_atomically
 
 GDAL_TYPES = {"uint8": "Byte", "uint16": "UInt16", "uint32": "UInt32"}
 

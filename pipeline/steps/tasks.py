@@ -6,11 +6,11 @@ from itertools import islice
 from pathlib import Path
 
 from pipeline.config import parse_shard
-from pipeline.journal import BlockRecord, Journal, Step
-from pipeline.link import ALL
-from pipeline.paths import AnyPath, follow, path_of
-from pipeline.pyramid import level_shape, level_tasks
 from pipeline.spec import RunSpec
+from pipeline.steps.journal import BlockRecord, Journal, Step
+from pipeline.steps.link import ALL
+from pipeline.steps.pyramid import level_shape, level_tasks
+from pipeline.storage.paths import AnyPath, follow, path_of
 
 Task = tuple[int, ...]
 """What names a block to a worker: row and column, or level, row and column."""

@@ -17,9 +17,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from pipeline import buckets
 from pipeline.errors import OutputError
-from pipeline.paths import AnyPath
+from pipeline.storage import buckets
+from pipeline.storage.paths import AnyPath
 
 if TYPE_CHECKING:
     from upath import UPath

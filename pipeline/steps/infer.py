@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from eomt_core.describe import describe_model
 from eomt_core.errors import ModelError
-from pipeline.clock import Clock
 from pipeline.errors import RunError
-from pipeline.journal import BlockRecord
-from pipeline.paths import AnyPath, follow
 from pipeline.preprocess import TileBatch, cut_tile, prepare
-from pipeline.raster import Reader
+from pipeline.rasters.raster import Reader
 from pipeline.spec import Engine, RunSpec, read_spec
+from pipeline.steps.clock import Clock
+from pipeline.steps.journal import BlockRecord
+from pipeline.storage.paths import AnyPath, follow
 from pipeline.store import Store, query_record
 from pipeline.tiling import SuperWindow, Tile, TileBlock, Window
 

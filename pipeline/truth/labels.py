@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eomt_core.training.batch import IGNORE
-from pipeline.class_names import numbered
 from pipeline.errors import BlockError, InputError, UsageError
-from pipeline.label_raster import RasterTruth
-from pipeline.polygons import open_polygons
-from pipeline.raster_spec import RasterSpec
-from pipeline.source import shown, sniff
+from pipeline.rasters.raster_spec import RasterSpec
+from pipeline.rasters.source import shown, sniff
 from pipeline.tiling import Window
+from pipeline.truth.class_names import numbered
+from pipeline.truth.label_raster import RasterTruth
+from pipeline.truth.polygons import open_polygons
 
 __all__ = ["IGNORE", "Labels", "Values", "gather_classes", "open_labels"]
 

@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.clock import Clock
-from pipeline.codes import CERTAIN, NO_CONFIDENCE, NO_INSTANCE, Codes
 from pipeline.errors import RunError
-from pipeline.journal import BlockRecord
-from pipeline.link import read_objects, views_of
-from pipeline.mosaic import Mosaic
-from pipeline.object_table import measure, save_extents
-from pipeline.paths import AnyPath, follow, path_of
+from pipeline.mosaic.codes import CERTAIN, NO_CONFIDENCE, NO_INSTANCE, Codes
+from pipeline.mosaic.mosaic import Mosaic
 from pipeline.spec import RunSpec, read_spec
+from pipeline.steps.clock import Clock
+from pipeline.steps.journal import BlockRecord
+from pipeline.steps.link import read_objects, views_of
+from pipeline.steps.object_table import measure, save_extents
 from pipeline.stitch.blend import blend
 from pipeline.stitch.exact import exact
 from pipeline.stitch.label import Labels, accept, crop, label
@@ -23,6 +22,7 @@ from pipeline.stitch.objects import Objects
 from pipeline.stitch.paint import Painted, paint
 from pipeline.stitch.sieve import small_parts, surroundings
 from pipeline.stitch.views import Views
+from pipeline.storage.paths import AnyPath, follow, path_of
 from pipeline.store import Store
 from pipeline.tiling import OutputBlock, Tile, Window
 

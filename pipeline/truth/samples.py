@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from eomt_core.training.batch import IGNORE, Batch
-from pipeline.labels import Labels
 from pipeline.preprocess import Scaling, to_unit
-from pipeline.raster import Reader
+from pipeline.rasters.raster import Reader
 from pipeline.tiling import Window
+from pipeline.truth.labels import Labels
 
 PLACES = 2048
 """Places that are remembered per class and scene, to put a crop around."""

@@ -12,12 +12,12 @@ from rasterio.features import rasterize
 from rasterio.transform import Affine
 
 from eomt_core.training.batch import IGNORE
-from pipeline.class_names import numbered
 from pipeline.errors import InputError, UsageError
-from pipeline.label_raster import scan
-from pipeline.raster_spec import RasterSpec
-from pipeline.source import shown
+from pipeline.rasters.raster_spec import RasterSpec
+from pipeline.rasters.source import shown
 from pipeline.tiling import Window
+from pipeline.truth.class_names import numbered
+from pipeline.truth.label_raster import scan
 from pipeline.vectors import Feature, Geometry, read_features, to_crs
 
 BACKGROUND = 0

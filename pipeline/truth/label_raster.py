@@ -12,10 +12,10 @@ from rasterio.transform import Affine
 
 from eomt_core.training.batch import IGNORE
 from pipeline.errors import InputError
-from pipeline.georeference import Georeference
-from pipeline.raster import MAX_BLOCK_BYTES, Reader, open_raster
-from pipeline.raster_spec import RasterSpec
-from pipeline.source import shown
+from pipeline.mosaic.georeference import Georeference
+from pipeline.rasters.raster import MAX_BLOCK_BYTES, Reader, open_raster
+from pipeline.rasters.raster_spec import RasterSpec
+from pipeline.rasters.source import shown
 from pipeline.tiling import Window, ceil_to
 
 BYTE_IGNORE = 255

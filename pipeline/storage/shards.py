@@ -14,7 +14,7 @@ import numpy as np
 from numcodecs import Blosc
 from numpy.typing import DTypeLike, NDArray
 
-from pipeline.paths import AnyPath, read_part, whole
+from pipeline.storage.paths import AnyPath, read_part, whole
 
 ABSENT = np.uint64(2**64 - 1)
 """Offset and length of a chunk that was not written."""

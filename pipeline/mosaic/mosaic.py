@@ -23,16 +23,16 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import zarr
 from numpy.typing import NDArray
 
-from pipeline.chunks import Layout, ZarrFormat
-from pipeline.codes import codes, layers
 from pipeline.errors import InputError, OutputError
-from pipeline.georeference import Affine, Attributes, Georeference
-from pipeline.layout import MARKER, build
-from pipeline.paths import AnyPath, built, path_of, read_text, remove_tree, zarr_store
+from pipeline.mosaic.chunks import Layout, ZarrFormat
+from pipeline.mosaic.codes import codes, layers
+from pipeline.mosaic.georeference import Affine, Attributes, Georeference
+from pipeline.mosaic.layout import MARKER, build
+from pipeline.storage.paths import AnyPath, built, path_of, read_text, remove_tree, zarr_store
 from pipeline.tiling import Window
 
 if TYPE_CHECKING:
-    from pipeline.raster_spec import Grid
+    from pipeline.rasters.raster_spec import Grid
 
 Array = zarr.Array[Any]
 

@@ -16,16 +16,16 @@ from distributed import get_worker
 
 from eomt_core.errors import DeviceError, ModelError
 from pipeline.addresses import redacted
-from pipeline.buckets import explained
 from pipeline.cluster.pulse import Pulse
 from pipeline.errors import DISK_FULL, BlockError, EomtBatchError, RetryLater, RunError, TransientError
-from pipeline.infer import InferWorker
-from pipeline.journal import BlockRecord, Journal
-from pipeline.link import LinkWorker, resolve_run
-from pipeline.paths import follow, path_of, stamp_of_folder
-from pipeline.pyramid import downsample
-from pipeline.render import RenderWorker
 from pipeline.spec import Engine, RunSpec, read_spec
+from pipeline.steps.infer import InferWorker
+from pipeline.steps.journal import BlockRecord, Journal
+from pipeline.steps.link import LinkWorker, resolve_run
+from pipeline.steps.pyramid import downsample
+from pipeline.steps.render import RenderWorker
+from pipeline.storage.buckets import explained
+from pipeline.storage.paths import follow, path_of, stamp_of_folder
 from pipeline.store import Store
 
 log = logging.getLogger(__name__)

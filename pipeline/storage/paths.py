@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from pipeline import buckets
+from pipeline.storage import buckets
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -55,7 +55,7 @@ def zarr_store(path: AnyPath) -> Any:
     """What zarr takes for a path."""
     if isinstance(path, Path):
         return path
-    from pipeline.bucket_zarr import bucket_store  # obstore, which is there only with the extra `s3`
+    from pipeline.storage.bucket_zarr import bucket_store  # obstore, which is there only with the extra `s3`
 
     return bucket_store(path)
 

@@ -14,9 +14,10 @@ from typing import Any, Literal, Self
 
 import google_crc32c
 
-from pipeline import lock
 from pipeline.errors import OutputError
-from pipeline.paths import (
+from pipeline.spec import RunSpec, read_spec
+from pipeline.storage import lock
+from pipeline.storage.paths import (
     AnyPath,
     each,
     follow,
@@ -29,7 +30,6 @@ from pipeline.paths import (
     write_atomically,
     write_first,
 )
-from pipeline.spec import RunSpec, read_spec
 
 Step = Literal["infer", "link", "resolve", "render", "downsample"]
 
@@ -37,7 +37,7 @@ STITCHING: tuple[Step, ...] = ("link", "resolve", "render", "downsample")
 """The steps that follow inference."""
 
 LINKS, AREAS, OBJECTS = "links", "areas", "objects.npz"
-"""What the steps between inference and mosaic leave in the run folder: see `pipeline.link`."""
+"""What the steps between inference and mosaic leave in the run folder: see `pipeline.steps.link`."""
 
 STALE_SECONDS = 3600
 """A file that was begun and not touched for so long is nobody's any more."""

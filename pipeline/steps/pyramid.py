@@ -8,12 +8,12 @@ from itertools import count
 
 import numpy as np
 
-from pipeline.clock import Clock
 from pipeline.errors import UsageError
-from pipeline.journal import BlockRecord
-from pipeline.mosaic import Mosaic
-from pipeline.paths import AnyPath, path_of
+from pipeline.mosaic.mosaic import Mosaic
 from pipeline.spec import RunSpec
+from pipeline.steps.clock import Clock
+from pipeline.steps.journal import BlockRecord
+from pipeline.storage.paths import AnyPath, path_of
 from pipeline.tiling import output_block, output_blocks
 
 SMALL = 1024

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.clock import Clock
 from pipeline.errors import RunError
-from pipeline.journal import LINKS, OBJECTS, BlockRecord
-from pipeline.paths import AnyPath, at_hand, follow, whole
 from pipeline.spec import RunSpec
+from pipeline.steps.clock import Clock
+from pipeline.steps.journal import LINKS, OBJECTS, BlockRecord
 from pipeline.stitch.links import Conflicts, Links, Lumps, Pairs, Segments, link
 from pipeline.stitch.objects import Objects, resolve
 from pipeline.stitch.views import Views
+from pipeline.storage.paths import AnyPath, at_hand, follow, whole
 from pipeline.store import Store
 from pipeline.tiling import TileBlock
 

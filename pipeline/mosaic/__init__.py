@@ -1,0 +1,1 @@
+"""The result: a georeferenced Zarr pyramid, what its numbers mean, and the files beside it."""

@@ -1,0 +1,1 @@
+"""What is read: which files may be opened, what they say of themselves, and their pixels."""

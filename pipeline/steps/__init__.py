@@ -1,0 +1,1 @@
+"""What one task does, step by step, what it leaves behind, and which tasks there are."""
