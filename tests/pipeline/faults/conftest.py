@@ -34,9 +34,9 @@ def said():
     logger.removeHandler(handler)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def standing(tmp_path_factory):
-    """A scheduler and two workers that serve one test after the other."""
+    """A scheduler and two workers that serve one test of a file after the other; idle ones take time, too."""
     with elsewhere(tmp_path_factory.mktemp("standing")) as fleet:
         yield fleet
 
