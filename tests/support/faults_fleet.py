@@ -117,7 +117,7 @@ def start_scheduler(file, *options, **environment):
 
 def start_worker(file, folder, *options):
     """A worker with the faults that a folder names, restarted by its nanny when it dies."""
-    words = ["--scheduler-file", str(file), "--nthreads", "1", "--resources", "GPU=1", "--death-timeout", "30"]
+    words = ["--scheduler-file", str(file), "--nthreads", "1", "--resources", "GPU=1", "--death-timeout", "60"]
     return dask_process("worker", *words, "--preload", PRELOAD, *options, EOMT_FAULTS=str(folder))
 
 
