@@ -3,12 +3,12 @@
 from typing import NamedTuple
 
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from eomt_core.errors import ModelError
 from eomt_core.families import build_family
-from eomt_core.family import PRESETS
+from eomt_core.family import PRESETS, FamilyArchitecture
+from eomt_core.mask_transformer import MaskTransformer
 from eomt_core.windows import valid_sides
 
 
@@ -41,22 +41,36 @@ def cost_of(name: str) -> Cost:
     if name not in PRESETS:
         raise ModelError(f"{name} is none of {', '.join(PRESETS)}")
     a = PRESETS[name]
+    model = _without_weights(a)
+    parameters = sum(weight.numel() for weight in model.parameters())
+    sides = tuple(valid_sides(a.windows, a.strides, 1024)) if a.spatial else ()
+    return Cost(name, parameters, a.image_size, _flops(model, a, a.image_size), a.min_multiple, sides)
+
+
+def flops_of(a: FamilyArchitecture, tile: tuple[int, int]) -> int:
+    """Count the FLOPs of one tile of that size.
+
+    Raises:
+        ModelError: the library is not installed, or the tile does not fit.
+    """
+    return _flops(_without_weights(a), a, tile)
+
+
+def _without_weights(a: FamilyArchitecture) -> MaskTransformer:
+    """A model as it infers, on torch's meta device."""
     with torch.device("meta"):
         model = build_family(a).eval().requires_grad_(False)
         model.set_mask_probs((0.0,) * model.num_blocks)
-        flops = _flops(model, torch.empty(1, a.in_channels, *a.image_size))
-    parameters = sum(weight.numel() for weight in model.parameters())
-    sides = tuple(valid_sides(a.windows, a.strides, 1024)) if a.spatial else ()
-    return Cost(name, parameters, a.image_size, flops, a.min_multiple, sides)
+    return model
 
 
-def _flops(model: nn.Module, pixels: torch.Tensor) -> int:
+def _flops(model: MaskTransformer, a: FamilyArchitecture, tile: tuple[int, int]) -> int:
     """Count without torch's fused attention layer, whose products the counter does not see."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with FlopCounterMode(display=False) as counter:
-            model(pixels)
+        with torch.device("meta"), FlopCounterMode(display=False) as counter:
+            model(torch.empty(1, a.in_channels, *tile))
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
     return int(counter.get_total_flops())

@@ -30,7 +30,7 @@ CHECKPOINT_EVERY = 30.0
 """Seconds between two checkpoints: what a kill costs at most."""
 
 LOOKS = 10
-"""Validations of a training."""
+"""Validations of a training, where nobody asks for fewer."""
 
 LOOK = (0.8, 0.8, 0.5)
 """Score, overlap and mask threshold of objects in validations; those on the card are chosen when a model is saved."""
@@ -88,10 +88,15 @@ class Outcome:
 OnPulse = Callable[[Pulse], None]
 
 
-def finetune(config: FinetuneConfig, on_pulse: OnPulse | None = None) -> Outcome:
+def finetune(config: FinetuneConfig, on_pulse: OnPulse | None = None, looks: int = LOOKS) -> Outcome:
     """Train a model and leave it, with pictures of its training, in a folder.
 
     A training that is complete is not touched any more: what it came to is told again.
+
+    Args:
+        config: the choices.
+        on_pulse: told of every step.
+        looks: validations on the way, the last one at the end; 0: none, even where there are scenes for it.
 
     Raises:
         UsageError: Nothing was started: options, images, labels or model will not do.
@@ -109,7 +114,7 @@ def finetune(config: FinetuneConfig, on_pulse: OnPulse | None = None) -> Outcome
         folder.check_same(config, plan.settled())
         if config.resume and (complete := _complete(folder)):
             return complete
-        course = Course(config, start, plan, data, folder, _session(config, plan), on_pulse or _silent)
+        course = Course(config, start, plan, data, folder, _session(config, plan), on_pulse or _silent, looks)
         with folder.begun(config, plan.settled()):
             return course.run()
 
@@ -151,6 +156,7 @@ class Course:
         folder: where it writes.
         session: the model in training.
         on_pulse: told of every step.
+        looks: validations on the way.
     """
 
     def __init__(
@@ -162,9 +168,10 @@ class Course:
         folder: Folder,
         session: "Session",
         on_pulse: OnPulse,
+        looks: int,
     ) -> None:
         self.config, self.plan, self.data, self.folder = config, plan, data, folder
-        self.session, self.on_pulse = session, on_pulse
+        self.session, self.on_pulse, self.looks = session, on_pulse, looks
         self.sampler = choose_sampler(config, start, data, session.lattice)
         self.tile = (start.tile, start.tile)
         self.elapsed = self.saved = 0.0
@@ -205,7 +212,7 @@ class Course:
 
     def _afterwards(self) -> None:
         share = self._progress()
-        if self.data.validation and share * LOOKS >= len(self.scores) + 1:
+        if self.data.validation and self.looks and share * self.looks >= len(self.scores) + 1:
             self._look()
         if self.elapsed - self.saved > CHECKPOINT_EVERY or share >= 1:
             self._checkpoint()

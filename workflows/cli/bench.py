@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from workflows.cli.bench_encoders import encoders
 from workflows.cli.options import FC, OF_WORK, OVERLAP, TILE_SIZE, config_of, shared
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ def _pairs(images: str, labels: str, only: tuple[str, ...]) -> list["Pair"]:
 @click.group(epilog=EXAMPLE)
 def bench() -> None:
     """Measure what runs cost on this computer, and how good they are."""
+
+
+bench.add_command(encoders)
 
 
 def _size(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> list[tuple[int, int]]:
