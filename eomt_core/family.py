@@ -10,6 +10,8 @@ from eomt_core.windows import choose_windows
 
 FAMILIES = ("vit-pytorch", "simple-vit", "scalable-vit")
 MODES = ("tokens", "cross", "joint", "conv")
+HEAD_WIDTH = 32
+"""Channels of a head of scalable-vit, whatever the width of its map."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,27 @@ class FamilyArchitecture:
         if self.spatial:
             choose_windows(size, self.windows, self.strides)
 
+    def alive(self, tile: tuple[int, int]) -> tuple[int, int]:
+        """Numbers of one tile in the encoder: features of its largest map or sequence, and of attention's scores.
+
+        Those of one sequence are never there as a whole, as its attention is fused; that of scalable-vit is not.
+        """
+        area = tile[0] * tile[1]
+        if not self.spatial:
+            return self.dim * (area // self.patch_size**2), 0
+        features, scores = [0], [0]
+        windows = choose_windows(tile, self.windows, self.strides)
+        for stage, (heads, factor, side) in enumerate(zip(self.num_heads, self.reductions, windows, strict=True)):
+            cells = area // self.strides[stage] ** 2
+            features.append(cells * max(self.dim * 2**stage, heads * HEAD_WIDTH))
+            scores.append(cells * heads * max(cells // factor**2, side**2 if side else cells))
+        return max(features), max(scores)
+
     @property
     def embed_dim(self) -> int:
         """Channels of the widest thing that is computed at the masks' stride."""
-        return max(self.dim, self.width)
+        patches = not self.spatial and self.query_mode != "tokens"
+        return self.width if patches else max(self.dim, self.width)
 
     @property
     def stride(self) -> int:

@@ -52,6 +52,9 @@ SLACK = 1.5
 TOKEN_COPIES = 12
 """Copies of the token features alive at a block's widest: the MLP's fourfold layer, queries, keys, values, sums."""
 
+SCORE_COPIES = 2
+"""Copies of attention's scores, where they are not fused with what uses them: before and after the softmax."""
+
 CELL_COPIES = 3
 """Copies of the upscaled features alive at once: in and out of a convolution and its scratch space (2.5 to 3 seen)."""
 
@@ -154,9 +157,9 @@ def _forward(spec: RunSpec) -> int:
     """One tile in the model: pixels as floats, activations of a block and of the upscaling, masks, scores and codes."""
     rows, cols = spec.tile_size
     model = spec.model
-    tokens, cells = rows * cols // model.lattice**2, rows * cols // model.stride**2
+    cells = rows * cols // model.stride**2
     pixels = 3 * rows * cols * len(spec.raster.bands)
-    features = model.width * (TOKEN_COPIES * tokens + CELL_COPIES * cells)
+    features = TOKEN_COPIES * model.features + SCORE_COPIES * model.scores + CELL_COPIES * model.width * cells
     merged = MERGED if spec.objects and spec.tta != "none" else 0
     return 4 * (pixels + features + cells * ((3 + merged) * model.num_queries + 3 * model.num_classes))
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pyproj import CRS
 
-from eomt_core.card import ModelCard
+from eomt_core.card import Architecture, ModelCard, PaletteArchitecture
 from eomt_core.describe import ModelInfo, describe_model
 from eomt_core.errors import ModelError
 from eomt_core.family import FamilyArchitecture
@@ -61,7 +61,7 @@ def prepare(source: str, output: AnyPath, config: RunConfig) -> RunSpec:
     return RunSpec(
         output=str(output.absolute()),
         raster=replace(raster, notes=(*raster.notes, *_doubts(raster, info.card, config))),
-        model=model_facts(info),
+        model=model_facts(info, tile_size),
         task=task,
         scaling=choose_scaling(config.scale, raster, info.card.value_range),
         tile_size=tile_size,
@@ -91,9 +91,10 @@ def _check_tile(architecture: FamilyArchitecture, tile_size: tuple[int, int]) ->
         raise UsageError(f"--tile-size: {error}") from error
 
 
-def model_facts(info: ModelInfo) -> ModelFacts:
-    """What the pipeline needs to know of a model."""
+def model_facts(info: ModelInfo, tile_size: tuple[int, int]) -> ModelFacts:
+    """What the pipeline needs to know of a model, and of a tile in it."""
     architecture, card = info.architecture, info.card
+    features, scores = _alive(architecture, tile_size)
     return ModelFacts(
         location=str(info.path.absolute()),
         base=info.base.path if info.base else None,
@@ -108,7 +109,18 @@ def model_facts(info: ModelInfo) -> ModelFacts:
         classes=card.classes,
         colours=class_colours(card.classes),
         things=card.things,
+        features=features,
+        scores=scores,
     )
+
+
+def _alive(
+    architecture: Architecture | PaletteArchitecture | FamilyArchitecture, tile_size: tuple[int, int]
+) -> tuple[int, int]:
+    """Features and attention scores of one tile in the encoder."""
+    if isinstance(architecture, FamilyArchitecture):
+        return architecture.alive(tile_size)
+    return architecture.embed_dim * (tile_size[0] * tile_size[1] // architecture.min_multiple**2), 0
 
 
 def _doubts(raster: RasterSpec, card: ModelCard, config: RunConfig) -> Iterator[str]:

@@ -60,6 +60,8 @@ class ModelFacts:
         classes: Names, by class id.
         colours: `#rrggbb`, by class id.
         things: Ids of the countable classes.
+        features: Numbers that the encoder makes of one tile of the run, in its largest map or sequence.
+        scores: Of its attention, numbers that are there at once.
     """
 
     location: str
@@ -75,6 +77,8 @@ class ModelFacts:
     classes: tuple[str, ...]
     colours: tuple[str, ...]
     things: tuple[int, ...] = ()
+    features: int = 0
+    scores: int = 0
 
 
 @dataclass(frozen=True)

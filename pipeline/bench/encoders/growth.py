@@ -12,7 +12,7 @@ import psutil
 
 from eomt_core.describe import describe_model
 
-FORWARD = "import sys; from pipeline.bench.encoders.growth import print_cost; print_cost(sys.argv[1], int(sys.argv[2]))"
+FORWARD = "import sys; from pipeline.bench.encoders.growth import print_cost; print_cost(*sys.argv[1:])"
 REPEATS = 3
 """Forwards that are timed, of which the fastest counts: others share the machine."""
 
@@ -54,19 +54,19 @@ def measure_growth(name: str, model: Path, side: int) -> Growth:
     return Growth(name, side, flops_of(architecture, (side, side)), seconds, memory)
 
 
-def cost_of_forward(model: Path, side: int) -> tuple[float, int]:
-    """Seconds and bytes that one tile takes.
+def cost_of_forward(model: Path, side: int, repeats: int = REPEATS) -> tuple[float, int]:
+    """Seconds and bytes that one tile takes, in a process of its own.
 
     Raises:
         subprocess.CalledProcessError: the tile does not go through.
     """
-    command = [sys.executable, "-c", FORWARD, str(model), str(side)]
+    command = [sys.executable, "-c", FORWARD, str(model), str(side), str(repeats)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     seconds, memory = json.loads(done.stdout.splitlines()[-1])
     return seconds, memory
 
 
-def print_cost(model: str, side: int) -> None:
+def print_cost(model: str, side: str, repeats: str) -> None:
     """Measure in this process, and print seconds and bytes."""
     from eomt_core.predict import load_predictor
 
@@ -82,11 +82,11 @@ def print_cost(model: str, side: int) -> None:
         threads=1,
         tta="none",
     )
-    pixels = np.random.default_rng(0).integers(0, 255, (1, bands, side, side), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 255, (1, bands, int(side), int(side)), dtype=np.uint8)
     small = SMALLEST * shape.min_multiple
     predictor.scores(pixels[..., :small, :small])
     before, taken = psutil.Process().memory_info().rss, []
-    for _ in range(REPEATS):
+    for _ in range(int(repeats)):
         began = time.perf_counter()
         predictor.scores(pixels)
         taken.append(time.perf_counter() - began)
