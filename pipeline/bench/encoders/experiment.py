@@ -134,9 +134,10 @@ def _check_same(experiment: Experiment) -> None:
     old = _read(path)
     for field in fields(Experiment):
         if old.get(field.name) != settings.get(field.name):
+            was, now = old.get(field.name), settings.get(field.name)
             raise ChangedError(
-                f"{experiment.work}: has results of another {field.name.replace('_', ' ')}: "
-                f"{old.get(field.name)}, now {settings.get(field.name)}; give the old one, or another --work"
+                f"{experiment.work}: has results with {field.name.replace('_', ' ')} {was}, not {now}; give the old "
+                "value, or another --work"
             )
 
 
