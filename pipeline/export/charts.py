@@ -4,7 +4,7 @@ They are 900 pixels wide or little more. Lines are told apart by colours that co
 more than colour; shares are shades of one hue.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,7 +156,7 @@ def draw_comparison(path: Path, rows: Sequence[Row], colours: Sequence[str], cla
     Raises:
         UsageError: There is no matplotlib.
     """
-    palette = np.array([list(bytes.fromhex(colour[1:])) for colour in (*colours, GREY)], np.uint8)
+    palette = _palette(colours)
     present: set[int] = set()
     panels = []
     for image, truth, predicted in rows:
@@ -167,6 +167,11 @@ def draw_comparison(path: Path, rows: Sequence[Row], colours: Sequence[str], cla
     figure = _panels(panels, legend_rows=-(-len(present) // 6))
     _legend(figure, [(names[id], palette[id] / 255) for id in sorted(present)])
     figure.savefig(path, format="png")
+
+
+def _palette(colours: Sequence[str]) -> NDArray[np.uint8]:
+    """Red, green, blue (K + 1, 3) by class id, the last one of what has no class."""
+    return np.array([list(bytes.fromhex(colour[1:])) for colour in (*colours, GREY)], np.uint8)
 
 
 def _legend(figure: "Figure", entries: Sequence[tuple[str, NDArray[np.float64]]]) -> None:
@@ -189,6 +194,51 @@ def draw_instances(path: Path, rows: Sequence[Row]) -> None:
     """
     panels = [[image.transpose(1, 2, 0), tint(truth), tint(predicted)] for image, truth, predicted in rows]
     _panels(panels, legend_rows=0).savefig(path, format="png")
+
+
+def draw_attention(
+    path: Path,
+    scene: tuple[NDArray[np.uint8], Labels],
+    attention: Mapping[str, NDArray[np.floating]],
+    colours: Sequence[str],
+    classes: Sequence[str],
+) -> None:
+    """Draw what queries attend to, a row for each model and a column for each query, beside the tile and its truth.
+
+    Args:
+        path: The picture, PNG or WebP.
+        scene: The image (3, H, W) and its truth (H, W); what is below 0 there is not known.
+        attention: By the model's title (Q, h, w); the query of class k is the k-th.
+        colours: `#rrggbb`, by class id.
+        classes: Names, by class id.
+
+    Raises:
+        UsageError: There is no matplotlib.
+    """
+    image, palette = scene[0].transpose(1, 2, 0), _palette(colours)
+    truth = palette[np.where(scene[1] < 0, len(classes), scene[1])]
+    columns = (*("image", "truth"), *classes)
+    figure = _figure((WIDTH / len(columns) + 0.15) * len(attention) + 0.6)
+    grid = figure.subplots(len(attention), len(columns), squeeze=False)
+    for axes, name in zip(grid[0], columns, strict=True):
+        axes.set_title(_plain(name), fontsize=9)
+    for row, (title, maps) in zip(grid, attention.items(), strict=True):
+        row[0].set_ylabel(_plain(title).replace(" on ", "\non "), fontsize=8)
+        for axes, panel in zip(row, (image, truth, *(_lit_up(image, seen) for seen in maps)), strict=True):
+            axes.imshow(panel, interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+    _legend(figure, [(name, palette[id] / 255) for id, name in enumerate(classes)])
+    figure.savefig(path, dpi=DPI)
+
+
+def _lit_up(image: NDArray[np.uint8], seen: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """A grey image (H, W, 3), from blue where nothing is attended to (h, w) to red where most is."""
+    rows, cols = (side // cells for side, cells in zip(image.shape[:2], seen.shape, strict=True))
+    share = np.kron(seen / max(float(seen.max()), 1e-12), np.ones((rows, cols)))[..., None]
+    grey = image.mean(2, keepdims=True) / 255
+    shade = np.array([1.0, 0.25, 0.0]) * share + np.array([0.1, 0.15, 0.35]) * (1 - share)
+    made: NDArray[np.uint8] = (255 * (0.35 * grey + 0.65 * shade)).astype(np.uint8)
+    return made
 
 
 def _panels(rows: Sequence[Sequence[NDArray[np.uint8]]], legend_rows: int) -> "Figure":

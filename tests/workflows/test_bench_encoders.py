@@ -38,12 +38,13 @@ def test_each_configuration_is_a_line_and_the_same_command_goes_on(command, plac
     assert [row["configuration"] for row in rows] == list(NAMES)
     assert all(row["seeds"] == 1 and len(row["growth"]) == 1 for row in rows)
     assert all(grown["memory"] > 0 and grown["flops"] > 1e7 for row in rows for grown in row["growth"])
-    assert all(row["failed"] == 0 and row["measures"]["scratch"] is not None for row in rows)
+    assert all(row["failed"] == 0 and row["measures"]["scratch"] and row["measures"]["on_class"] for row in rows)
     kept = place / "work" / "vit-pytorch-0.json"
     written = kept.stat().st_mtime_ns
     (place / "work" / "scalable-tiny-0.json").unlink()
-    again = bench(command, place, "--steps", 2, "--json")
+    again = bench(command, place, "--steps", 2, "--json", "--attention", place / "attention.webp")
     assert again.exit_code == 0, again.stderr
+    assert (place / "attention.webp").read_bytes()[8:12] == b"WEBP"
     assert kept.stat().st_mtime_ns == written
     scores = [[json.loads(line)["measures"] for line in result.stdout.splitlines()] for result in (first, again)]
     assert scores[0] == scores[1]

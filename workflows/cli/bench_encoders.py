@@ -41,8 +41,9 @@ Examples:
     show_default=True,
     help="Of tiles whose costs are measured; again for more.",
 )
+@click.option("--attention", type=click.Path(dir_okay=False, path_type=Path), help="A picture of where queries look.")
 @shared("as_json")
-def encoders(as_json: bool, **options: Any) -> None:
+def encoders(as_json: bool, attention: Path | None, **options: Any) -> None:
     """Ways of the queries on ViT and ScalableViT against each other, trained alike at equal FLOPs.
 
     IMAGES and LABELS are paired as for finetune. Each model is scored on the pairs of --val, by a run from end to end.
@@ -51,11 +52,15 @@ def encoders(as_json: bool, **options: Any) -> None:
     from pipeline.bench.encoders.table import tabulate
     from pipeline.bench.encoders.trial import Trial
 
-    found = []
-    for result in conduct(Experiment(**options)):
+    experiment, found = Experiment(**options), []
+    for result in conduct(experiment):
         found.append(result)
         if isinstance(result, Trial):
             words = result.failed or f"mIoU {result.miou:.3f}"
             click.echo(f"{result.configuration}, seed {result.seed}: {words}   {result.seconds:.0f} s", err=True)
     for row in tabulate(found):
         click.echo(json.dumps(asdict(row)) if as_json else row.lines)
+    if attention is not None:
+        from pipeline.bench.encoders.picture import draw_experiment
+
+        draw_experiment(experiment, attention)

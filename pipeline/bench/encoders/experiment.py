@@ -6,12 +6,14 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from eomt_core.location import WEIGHTS
+from pipeline.bench.encoders.focus import Focus, attends, measure_focus
 from pipeline.bench.encoders.growth import Growth, measure_growth
 from pipeline.bench.encoders.transfer import Task, prepare_transfer
 from pipeline.bench.encoders.trial import Course, Trial, conduct_trial
 from pipeline.errors import ChangedError, UsageError
 from pipeline.journal import write_atomically
-from pipeline.pairs import find_pairs, split_pairs
+from pipeline.pairs import Pair, find_pairs, split_pairs
 
 CONFIGURATIONS = {
     "vit-pytorch": "EoMT on ViT",
@@ -77,7 +79,7 @@ class Experiment:
         return settings
 
 
-def conduct(experiment: Experiment) -> Iterator[Trial | Growth]:
+def conduct(experiment: Experiment) -> Iterator[Trial | Focus | Growth]:
     """Do what is not done yet, and give every result in turn; all configurations have one seed before any has two.
 
     Raises:
@@ -88,6 +90,8 @@ def conduct(experiment: Experiment) -> Iterator[Trial | Growth]:
     for seed in range(experiment.seeds):
         for name in experiment.names:
             yield _trial(experiment, task, name, seed)
+            if attends(name) and (model_of(experiment, name, seed) / WEIGHTS).exists():
+                yield _focus(experiment, name, seed)
     for name in experiment.names:
         for side in experiment.sides:
             yield _growth(experiment, name, side)
@@ -96,6 +100,15 @@ def conduct(experiment: Experiment) -> Iterator[Trial | Growth]:
 def model_of(experiment: Experiment, name: str, seed: int = 0) -> Path:
     """Where the model of a trial is."""
     return experiment.work / f"{name}-{seed}"
+
+
+def held_out(experiment: Experiment) -> list[Pair]:
+    """The pairs that nothing is trained on.
+
+    Raises:
+        UsageError: there are no pairs, or a name that is none of theirs.
+    """
+    return split_pairs(find_pairs(experiment.images, experiment.labels), experiment.val)[1]
 
 
 def _trial(experiment: Experiment, task: Task | None, name: str, seed: int) -> Trial:
@@ -108,6 +121,14 @@ def _trial(experiment: Experiment, task: Task | None, name: str, seed: int) -> T
             trial = task.try_on(trial, model_of(experiment, name, seed), course, experiment.transfer_steps)
         write_atomically(path, json.dumps(asdict(trial), indent=1))
     return Trial(**_read(path))
+
+
+def _focus(experiment: Experiment, name: str, seed: int) -> Focus:
+    path = experiment.work / f"{name}-{seed}-focus.json"
+    if not path.exists():
+        focus = measure_focus(name, seed, model_of(experiment, name, seed), held_out(experiment), experiment.tile)
+        write_atomically(path, json.dumps(asdict(focus), indent=1))
+    return Focus(**_read(path))
 
 
 def _growth(experiment: Experiment, name: str, side: int) -> Growth:
@@ -126,7 +147,7 @@ def _task(experiment: Experiment) -> Task | None:
 
 def _check_same(experiment: Experiment) -> None:
     """Results of other settings would stand in one table with these."""
-    split_pairs(find_pairs(experiment.images, experiment.labels), experiment.val)
+    held_out(experiment)
     experiment.work.mkdir(parents=True, exist_ok=True)
     path, settings = experiment.work / SETTINGS, experiment.lasting()
     if not path.exists():

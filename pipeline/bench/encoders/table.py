@@ -6,11 +6,17 @@ from statistics import mean, stdev
 from typing import NamedTuple, Self
 
 from pipeline.bench.encoders.experiment import CONFIGURATIONS
+from pipeline.bench.encoders.focus import Focus
 from pipeline.bench.encoders.growth import Growth
 from pipeline.bench.encoders.trial import Trial
 
 MEASURES = ("miou", "boundary_f1", "seams", "loss", "wobble", "transferred", "scratch")
 """Of a trial, what is averaged over the seeds."""
+
+LOOKS = ("on_class", "on_place")
+"""Of a focus."""
+
+Result = Trial | Focus | Growth
 
 
 class Spread(NamedTuple):
@@ -39,7 +45,7 @@ class EncodersRow:
         title: in words.
         seeds: trainings.
         failed: of these, how many came to nothing.
-        measures: mean and spread over those that did not, by the names of `MEASURES`.
+        measures: mean and spread over those that did not, by the names of `MEASURES` and `LOOKS`.
         growth: costs by size of the tile.
         seconds: of one trial, on average.
     """
@@ -56,7 +62,7 @@ class EncodersRow:
     def lines(self) -> str:
         """For people."""
         head = f"{self.title}: {self.seeds} seeds, {self.failed} failed, {self.seconds:.0f} s each"
-        scores = "   ".join(f"{name} {self.measures[name] or '-'}" for name in MEASURES)
+        scores = "   ".join(f"{name} {self.measures[name] or '-'}" for name in (*MEASURES, *LOOKS))
         costs = "\n".join(
             f"  {grown.side:>5} px: {grown.flops / 1e9:6.2f} GFLOPs   {1 / grown.seconds:7.2f} tiles/s   "
             f"{grown.memory / 1e6:6.0f} MB"
@@ -65,17 +71,19 @@ class EncodersRow:
         return "\n".join(filter(None, (head, f"  {scores}", costs)))
 
 
-def tabulate(results: Iterable[Trial | Growth]) -> list[EncodersRow]:
+def tabulate(results: Iterable[Result]) -> list[EncodersRow]:
     """A row per configuration, in the order of `CONFIGURATIONS`."""
     found = list(results)
     names = [name for name in CONFIGURATIONS if any(result.configuration == name for result in found)]
     return [_row(name, [result for result in found if result.configuration == name]) for name in names]
 
 
-def _row(name: str, results: Sequence[Trial | Growth]) -> EncodersRow:
+def _row(name: str, results: Sequence[Result]) -> EncodersRow:
     trials = [result for result in results if isinstance(result, Trial)]
     whole = [trial for trial in trials if not trial.failed]
+    focus = [result for result in results if isinstance(result, Focus)]
     values = {measure: [getattr(trial, measure) for trial in whole] for measure in MEASURES}
+    values |= {look: [getattr(one, look) for one in focus] for look in LOOKS}
     return EncodersRow(
         configuration=name,
         title=CONFIGURATIONS[name],
