@@ -82,7 +82,7 @@ def _encoder(a: FamilyArchitecture, mean: Sequence[float] | None, std: Sequence[
     from eomt_core.encoders.vit_pytorch import VitPytorch
 
     kind = ViT if a.family == "vit-pytorch" else SimpleViT
-    backbone = kind(
+    tokens: Any = kind(
         image_size=a.image_size,
         patch_size=a.patch_size,
         num_classes=1,
@@ -92,4 +92,6 @@ def _encoder(a: FamilyArchitecture, mean: Sequence[float] | None, std: Sequence[
         mlp_dim=4 * a.dim,
         channels=a.in_channels,
     )
-    return VitPytorch(backbone, a.image_size, mean=mean, std=std)
+    if not a.patch_norm:
+        tokens.to_patch_embedding[1] = nn.Identity()
+    return VitPytorch(tokens, a.image_size, mean=mean, std=std)

@@ -33,6 +33,8 @@ class FamilyArchitecture:
         width: channels of a spatial model's levels and queries.
         reductions: factor by which each stage of scalable-vit reduces the keys of its attention.
         windows: nominal side of its windows, per stage.
+        patch_norm: whether the pixels of each patch are brought to one mean and spread, as vit-pytorch does: then no
+            patch tells how bright it is. Not of scalable-vit.
         parameters: numbers in the weights, by which a damaged file is known; 0: not counted yet.
     """
 
@@ -50,6 +52,7 @@ class FamilyArchitecture:
     width: int = 0
     reductions: tuple[int, ...] = ()
     windows: tuple[int, ...] = ()
+    patch_norm: bool = True
     parameters: int = 0
 
     def __post_init__(self) -> None:
@@ -146,6 +149,7 @@ _QUERIES = {"width": 64, "num_blocks": 3}
 _TINY = {"dim": 24, "depth": (1, 1, 2, 1), "num_heads": (1, 2, 4, 8), "windows": (16,) * 4, **_QUERIES}
 PRESETS = {
     "vit-pytorch": FamilyArchitecture("vit-pytorch", "tokens", **_VIT),  # type: ignore[arg-type]
+    "vit-pytorch-raw": FamilyArchitecture("vit-pytorch", "tokens", patch_norm=False, **_VIT),  # type: ignore[arg-type]
     "simple-vit": FamilyArchitecture("simple-vit", "tokens", **_VIT),  # type: ignore[arg-type]
     "vit-pytorch-cross": FamilyArchitecture("vit-pytorch", "cross", **_QUERIES, **_VIT | {"depth": (11,)}),  # type: ignore[arg-type]
     "scalable-tiny": FamilyArchitecture(query_mode="cross", **_SCALABLE, **_TINY),  # type: ignore[arg-type]

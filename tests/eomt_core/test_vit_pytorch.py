@@ -150,3 +150,17 @@ def test_refusals_say_what_is_wrong():
         VitPytorch(make_backbone("ViT"), (96, 96))
     with pytest.raises(TileSizeError, match="nearest valid size is 40x64"):
         make("ViT").embed(torch.zeros(1, 3, 41, 64))
+
+
+def test_a_patch_tells_its_brightness_only_without_its_norm() -> None:
+    """As vit-pytorch makes it, a flat dark image and a flat bright one are the same; without the norm they are not."""
+    from eomt_core.recipes import new_model
+
+    dark, bright = torch.full((1, 3, 64, 64), 0.2), torch.full((1, 3, 64, 64), 0.8)
+    same = []
+    for name in ("vit-pytorch", "vit-pytorch-raw"):
+        torch.manual_seed(0)
+        model = new_model(name, 3, semantic=True, image_size=64, mean=(0.5,) * 3, std=(0.25,) * 3).eval()
+        with torch.no_grad():
+            same.append(torch.allclose(model(dark).mask_logits, model(bright).mask_logits, atol=1e-4))
+    assert same == [True, False]

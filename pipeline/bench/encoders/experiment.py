@@ -22,6 +22,7 @@ CONFIGURATIONS = {
     "scalable-tiny-joint": "Spatial joint on ScalableViT",
     "vit-pytorch-cross": "Spatial cross on ViT",
     "scalable-tiny-conv": "Spatial conv on ScalableViT",
+    "vit-pytorch-raw": "EoMT on ViT, patches as they are",
 }
 """What is compared, by what stands behind `new:`: FLOPs a pixel are matched, and one thing at a time differs."""
 
