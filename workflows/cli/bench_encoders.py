@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from workflows.cli.finetune import NAMES
 from workflows.cli.options import shared
 
 EXAMPLE = """\b
@@ -42,6 +43,7 @@ Examples:
     help="Of tiles whose costs are measured; again for more.",
 )
 @click.option("--attention", type=click.Path(dir_okay=False, path_type=Path), help="A picture of where queries look.")
+@click.option("--classes", type=NAMES, default=(), help="Names for the picture, where the labels are numbers.")
 @shared("as_json")
 def encoders(as_json: bool, attention: Path | None, **options: Any) -> None:
     """Ways of the queries on ViT and ScalableViT against each other, trained alike at equal FLOPs.

@@ -47,6 +47,7 @@ class Experiment:
         sides: of tiles whose costs are measured.
         floor: a mIoU on the held-out scenes below which a training has failed.
         only: some of the configurations; empty: all.
+        classes: names for the picture; empty: those of the labels.
     """
 
     images: str
@@ -62,6 +63,7 @@ class Experiment:
     sides: tuple[int, ...] = (256, 512, 1024)
     floor: float = 0.15
     only: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in self.only:
@@ -75,7 +77,7 @@ class Experiment:
 
     def lasting(self) -> dict[str, Any]:
         """What must stay the same for results to be compared, in JSON's types."""
-        free = ("work", "seeds", "only", "sides")
+        free = ("work", "seeds", "only", "sides", "classes")
         settings: dict[str, Any] = json.loads(json.dumps(asdict(self) | dict.fromkeys(free)))
         return settings
 

@@ -17,7 +17,7 @@ def draw_experiment(experiment: Experiment, path: Path) -> None:
     """Draw the attention of each configuration's first model, on the tile in which classes are most even.
 
     Raises:
-        UsageError: no configuration attends, or there is no matplotlib.
+        UsageError: no configuration attends, other classes are named than there are, or there is no matplotlib.
     """
     names = [name for name in experiment.names if attends(name)]
     if not names:
@@ -27,7 +27,7 @@ def draw_experiment(experiment: Experiment, path: Path) -> None:
     index = max(range(len(scenes)), key=lambda index: _evenness(scenes[index]))
     bands = [0, 1, 2] if len(scenes[index].pixels) >= 3 else [0, 0, 0]
     image = (255 * scenes[index].pixels[bands]).astype(np.uint8)
-    classes = describe_model(model_of(experiment, names[0])).card.classes
+    classes = _classes(experiment, names[0])
     attention = {CONFIGURATIONS[name]: looks[name][index].attention for name in names}
     draw_attention(path, (image, scenes[index].truth), attention, class_colours(classes), classes)
 
@@ -36,8 +36,15 @@ def _looks(experiment: Experiment, name: str) -> Iterator[Look]:
     return looks_of(model_of(experiment, name), held_out(experiment), experiment.tile, TILES)
 
 
+def _classes(experiment: Experiment, name: str) -> tuple[str, ...]:
+    known = describe_model(model_of(experiment, name)).card.classes
+    if experiment.classes and len(experiment.classes) != len(known):
+        raise UsageError(f"--classes {','.join(experiment.classes)}: the labels have {len(known)}; name as many")
+    return experiment.classes or known
+
+
 def _evenness(look: Look) -> float:
-    """Entropy of the classes."""
+    """Entropy of the classes, in the tile's pixels: those that are not known count nothing."""
     counts = np.bincount(look.truth[look.truth >= 0])
-    shares = counts[counts > 0] / counts.sum()
+    shares = counts[counts > 0] / look.truth.size
     return float(-(shares * np.log(shares)).sum())
