@@ -17,7 +17,7 @@ from eomt_core.recipes import new_model
 from eomt_core.training.batch import Batch
 from eomt_core.training.trainer import Trainer, Training
 from pipeline import RunConfig, open_mosaic, segment_raster
-from pipeline.journal import Journal
+from pipeline.steps.journal import Journal
 from pipeline.stitch.seams import seam_gradient_ratio
 
 pytest.importorskip("vit_pytorch", reason="the extra vit-pytorch is not installed")

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
 from pipeline.evaluate.labels import VOID, open_labels
-from pipeline.mosaic import open_mosaic
-from pipeline.raster import Reader
+from pipeline.mosaic.mosaic import open_mosaic
+from pipeline.rasters.raster import Reader
 from pipeline.tiling import Window
 
 REACH = 3

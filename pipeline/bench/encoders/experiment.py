@@ -12,8 +12,8 @@ from pipeline.bench.encoders.growth import Growth, measure_growth
 from pipeline.bench.encoders.transfer import Task, prepare_transfer
 from pipeline.bench.encoders.trial import Course, Trial, conduct_trial
 from pipeline.errors import ChangedError, UsageError
-from pipeline.journal import write_atomically
-from pipeline.pairs import Pair, find_pairs, split_pairs
+from pipeline.storage.paths import write_atomically
+from pipeline.truth.pairs import Pair, find_pairs, split_pairs
 
 CONFIGURATIONS = {
     "vit-pytorch": "EoMT on ViT",

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from eomt_core.describe import ModelInfo, describe_model
 from eomt_core.family import PRESETS
 from pipeline.finetune.validation import tiles_of
-from pipeline.labels import open_labels
-from pipeline.pairs import Pair
 from pipeline.preprocess import choose_scaling
-from pipeline.raster import Reader, open_raster
-from pipeline.samples import TrainingScene
+from pipeline.rasters.raster import Reader, open_raster
+from pipeline.truth.labels import open_labels
+from pipeline.truth.pairs import Pair
+from pipeline.truth.samples import TrainingScene
 
 TILES = 64
 """Tiles that are looked at, spread over the scenes."""

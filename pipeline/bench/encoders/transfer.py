@@ -9,11 +9,11 @@ from PIL import Image
 
 from pipeline.bench.encoders.trial import Course, Trial
 from pipeline.finetune import finetune
-from pipeline.journal import write_atomically
-from pipeline.lookalikes import choose_validation, cluster_images, image_sizes
-from pipeline.pairs import Pair, find_pairs
-from pipeline.raster import Reader, open_raster
+from pipeline.rasters.raster import Reader, open_raster
+from pipeline.storage.paths import write_atomically
 from pipeline.tiling import Window
+from pipeline.truth.lookalikes import choose_validation, cluster_images, image_sizes
+from pipeline.truth.pairs import Pair, find_pairs
 
 MOST = 120
 """Images that are used, evenly chosen."""

@@ -16,8 +16,8 @@ from pipeline.errors import RunError
 from pipeline.evaluate import Evaluation, evaluate_mosaic
 from pipeline.finetune import FinetuneConfig, finetune
 from pipeline.finetune.folder import LOSSES, Folder
-from pipeline.pairs import Pair, find_pairs, split_pairs
 from pipeline.run import segment_raster
+from pipeline.truth.pairs import Pair, find_pairs, split_pairs
 
 RECENT = 50
 """Steps at the end over which the loss is averaged, and its spread taken."""
