@@ -23,6 +23,7 @@ from pipeline.stitch.seams import seam_gradient_ratio
 pytest.importorskip("vit_pytorch", reason="the extra vit-pytorch is not installed")
 
 TILE, STEPS, SHAPE = 128, 20, (520, 600)
+TIMM = ("vit_tiny_patch16_224", "vit_small_patch16_dinov3_qkvb")
 
 
 def draw_blobs(shape: tuple[int, int], seed: int) -> NDArray[np.int64]:
@@ -44,7 +45,7 @@ def draw_batch(seed: int) -> Batch:
     return Batch(np.stack([show(each, seed) for each in truth]), np.stack(truth).astype(np.int32))
 
 
-@pytest.fixture(scope="module", params=[name for name in PRESETS if name != "scalable-vit"])
+@pytest.fixture(scope="module", params=[*(name for name in PRESETS if name != "scalable-vit"), *TIMM])
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float]]:
     """A model of each family after a short training, and the losses on the way."""
     torch.manual_seed(0)
