@@ -14,7 +14,7 @@ from eomt_core.describe import describe_model
 
 FORWARD = "import sys; from pipeline.bench.encoders.growth import print_cost; print_cost(*sys.argv[1:])"
 REPEATS = 3
-"""Forwards that are timed, of which the fastest counts: others share the machine."""
+"""Forwards that are timed, of which the fastest counts."""
 
 SMALLEST = 2
 """Lattice steps a side of the tile that is run first, so that what torch loads at its first forward is not counted."""
@@ -28,7 +28,7 @@ class Growth:
         configuration: what stands behind `new:`.
         side: pixels of the tile.
         flops: of its forward, 2 per multiplication and addition.
-        seconds: on one thread, from bytes to class scores.
+        seconds: of a core, on one thread, from bytes to class scores; what others do on the machine counts little.
         memory: bytes at the peak of the forward, beyond the loaded model.
     """
 
@@ -87,9 +87,9 @@ def print_cost(model: str, side: str, repeats: str) -> None:
     predictor.scores(pixels[..., :small, :small])
     before, taken = psutil.Process().memory_info().rss, []
     for _ in range(int(repeats)):
-        began = time.perf_counter()
+        began = time.process_time()
         predictor.scores(pixels)
-        taken.append(time.perf_counter() - began)
+        taken.append(time.process_time() - began)
     print(json.dumps([round(min(taken), 4), max(0, _peak() - before)]))
 
 

@@ -64,7 +64,7 @@ class EncodersRow:
         head = f"{self.title}: {self.seeds} seeds, {self.failed} failed, {self.seconds:.0f} s each"
         scores = "   ".join(f"{name} {self.measures[name] or '-'}" for name in (*MEASURES, *LOOKS))
         costs = "\n".join(
-            f"  {grown.side:>5} px: {grown.flops / 1e9:6.2f} GFLOPs   {1 / grown.seconds:7.2f} tiles/s   "
+            f"  {grown.side:>5} px: {grown.flops / 1e9:6.2f} GFLOPs   {1 / grown.seconds:7.2f} tiles per core second   "
             f"{grown.memory / 1e6:6.0f} MB"
             for grown in self.growth
         )

@@ -62,4 +62,4 @@ def test_rows_are_means_of_what_did_not_fail() -> None:
     assert row.measures["miou"] == (0.5, pytest.approx(0.1414, abs=1e-4))
     assert row.measures["transferred"] is None
     assert "miou 0.500 ± 0.141" in row.lines
-    assert "2.00 tiles/s" in row.lines
+    assert "2.00 tiles per core second" in row.lines
