@@ -61,14 +61,13 @@ def expected_shapes(architecture: Architecture) -> dict[str, Shape]:
     """Return the shape of every tensor that a model of this architecture has, by own name."""
     a, dim = architecture, architecture.embed_dim
     shapes: dict[str, Shape] = {
+        **({} if a.rope_theta else {f"{_BACKBONE}pos_embed": (1, a.pos_rows, dim)}),
         **_patch_shapes(a),
         **_norm(f"{_BACKBONE}norm", dim),
         "q.weight": (a.num_queries, dim),
         **_linear("class_head", a.num_classes + 1, dim),
         PROBS: (a.num_blocks,),
     }
-    if not a.rope_theta:
-        shapes[f"{_BACKBONE}pos_embed"] = (1, a.pos_rows, dim)
     if a.cls_token:
         shapes[f"{_BACKBONE}cls_token"] = (1, 1, dim)
     if a.num_registers:
