@@ -1,9 +1,12 @@
 """Seams: the measure itself, and a real scene on which pasted tiles show and blended ones do not."""
 
+import warnings
+
 import numpy as np
 import pytest
 import rasterio
 import torch
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from eomt_core import save_model
@@ -51,8 +54,10 @@ def test_phantom_lines_meet_no_seam():
 def scene(scene7, tmp_path_factory):
     """Three thousand pixels a side from the middle of scene 7: seven tiles a side."""
     path = tmp_path_factory.mktemp("scene") / "middle.tif"
-    with rasterio.open(scene7) as whole, rasterio.open(path, "w", **whole.profile | SIDES) as middle:
-        middle.write(whole.read(window=Window(1500, 1200, SIDES["width"], SIDES["height"])))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(scene7) as whole, rasterio.open(path, "w", **whole.profile | SIDES) as middle:
+            middle.write(whole.read(window=Window(1500, 1200, SIDES["width"], SIDES["height"])))
     return path
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from eomt_core import EoMT
-from eomt_core.recipes import new_model
+from eomt_core.encoders import create_encoder
 from eomt_core.training.schedule import FLOOR, Schedule, mask_probs, parameter_groups
 
 MakeSmall = Callable[..., EoMT]
@@ -102,7 +102,7 @@ def test_every_parameter_is_in_one_group(make_small: MakeSmall) -> None:
 def test_vectors_and_positions_are_not_decayed() -> None:
     """Weight decay is for matrices and kernels: not for biases, norms, positions, tokens or queries."""
     torch.manual_seed(0)
-    model = new_model("deit_tiny_distilled_patch16_224", 2, semantic=True, image_size=32)
+    model = EoMT(create_encoder("deit_tiny_distilled_patch16_224", image_size=32), 2, 2, 4)
     weights = dict(model.named_parameters())
     spared = {name for name, (_, _, decay) in rates(model).items() if decay == 0}
     tables = {f"encoder.backbone.{name}" for name in ("pos_embed", "cls_token", "dist_token")} | {"q.weight"}
