@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from eomt_core.card import ModelCard
 from eomt_core.checkpoint import load_model, save_model
-from eomt_core.errors import ModelError
+from eomt_core.errors import ModelError, TileSizeError
 from eomt_core.families import adapter_of
 from eomt_core.labeller import Labeller, Thresholds
 from eomt_core.mask_transformer import MaskTransformer
@@ -108,6 +108,16 @@ class Session:
     def lattice(self) -> int:
         """Pixels that sizes of tiles are multiples of."""
         return self.trainer.model.min_multiple
+
+    def takes(self, side: int) -> bool:
+        """Tell whether the model takes square crops of so many pixels: on its lattice, and divisible into windows."""
+        model = self.trainer.model
+        try:
+            if model.family:
+                model.family.check_tile((side, side))
+        except TileSizeError:
+            return False
+        return side % model.min_multiple == 0
 
     @property
     def step(self) -> int:

@@ -172,7 +172,7 @@ class Course:
     ) -> None:
         self.config, self.plan, self.data, self.folder = config, plan, data, folder
         self.session, self.on_pulse, self.looks = session, on_pulse, looks
-        self.sampler = choose_sampler(config, start, data, session.lattice)
+        self.sampler = choose_sampler(config, start, data, session)
         self.tile = (start.tile, start.tile)
         self.elapsed = self.saved = 0.0
         self.losses: list[float] = []

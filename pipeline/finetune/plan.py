@@ -17,7 +17,7 @@ from pipeline.prepare import pixel_size
 from pipeline.truth.samples import Augmentation, Sampler
 
 if TYPE_CHECKING:
-    from eomt_core.training.session import Beginning
+    from eomt_core.training.session import Beginning, Session
     from eomt_core.training.trainer import Training
 
 STEPS = 2000
@@ -88,7 +88,7 @@ def describe_start(config: FinetuneConfig) -> Start:
     if task == "panoptic":
         raise UsageError(f"--model {config.model}: is for panoptic, which is not trained here; give --task semantic")
     tile = config.tile_size or min(shape.image_size)
-    _check_tile(tile, shape.min_multiple)
+    _check_tile(tile, shape.min_multiple, shape)
     one_each = _one_each(info.card, shape)
     return Start(task, info.card, shape.in_channels, tile, one_each, shape.embed_dim, bool(shape.stem), info.sha256())
 
@@ -113,7 +113,7 @@ def _describe_new(config: FinetuneConfig) -> Start:
     else:
         lattice = 2 ** (len(RECIPES[name].stem) + 1) if name in RECIPES else _lattice_of_timm(name)
     tile = config.tile_size or round(TILE / lattice) * lattice
-    _check_tile(tile, lattice)
+    _check_tile(tile, lattice, PRESETS.get(name))
     return Start(task, tile=tile, one_each=task == "semantic", stem=name in RECIPES)
 
 
@@ -133,9 +133,14 @@ def _lattice_of_timm(name: str) -> int:
         raise UsageError(f"--model {NEW}{name}: {error}") from error
 
 
-def _check_tile(tile: int, lattice: int) -> None:
+def _check_tile(tile: int, lattice: int, shape: Architecture | FamilyArchitecture | None = None) -> None:
     if tile % lattice:
         raise UsageError(f"--tile-size {tile}: must be a multiple of {lattice}, the model's lattice")
+    try:
+        if isinstance(shape, FamilyArchitecture):
+            shape.check_tile((tile, tile))
+    except ModelError as error:
+        raise UsageError(f"--tile-size {tile}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -194,14 +199,16 @@ def progress(config: FinetuneConfig, step: int, elapsed: float) -> float:
     return min(1.0, done)
 
 
-def choose_sampler(config: FinetuneConfig, start: Start, data: Data, lattice: int) -> Sampler:
-    """The crops of a training, in sizes on the model's lattice.
+def choose_sampler(config: FinetuneConfig, start: Start, data: Data, session: "Session") -> Sampler:
+    """The crops of a training, in sizes that the model takes.
 
     Raises:
         UsageError: The tile size is not on it.
     """
+    lattice = session.lattice
     _check_tile(start.tile, lattice)
-    sizes = tuple(max(1, round(start.tile * factor / lattice)) * lattice for factor in SIZES)
+    wanted = (max(1, round(start.tile * factor / lattice)) * lattice for factor in SIZES)
+    sizes = tuple(side for side in wanted if session.takes(side))
     augmentation = Augmentation(config.zoom, config.light)
     return Sampler(data.training, sizes, config.batch_size, config.seed, augmentation, _balanced(start))
 

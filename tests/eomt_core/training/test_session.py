@@ -181,6 +181,14 @@ def test_sizes_are_the_models(make_session: MakeSession) -> None:
     assert (session.image_size, session.lattice, session.step) == ((48, 48), 8, 0)
 
 
+def test_crops_divide_into_windows(make_session: MakeSession) -> None:
+    """Not all that are on the lattice do; of a plain ViT they do all."""
+    spatial, plain = make_session(model="new:scalable-tiny", image_size=64), make_session(image_size=64)
+    sides = (64, 68, 512, 544)
+    assert [spatial.takes(side) for side in sides] == [True, False, True, False]
+    assert [plain.takes(side) for side in sides] == [True, False, True, True]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

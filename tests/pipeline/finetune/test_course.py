@@ -250,10 +250,17 @@ def test_what_cannot_begin_leaves_nothing(scenes, options, words):
     assert not (scenes / "model").exists()
 
 
-def test_the_tile_size_of_a_new_model_is_refused_before_data_are_read(tmp_path):
+@pytest.mark.parametrize(
+    ("model", "side", "words"),
+    [
+        ("new:vit_tiny_patch16_224", 40, "must be a multiple of 16, the model's lattice"),
+        ("new:scalable-tiny", 544, "tile size 544x544: its maps do not divide into windows of .* such as 480x480"),
+    ],
+)
+def test_the_tile_size_of_a_new_model_is_refused_before_data_are_read(tmp_path, model, side, words):
     """There are none here, and that is not what is told."""
-    with pytest.raises(UsageError, match=r"^--tile-size 40: must be a multiple of 16, the model's lattice"):
-        finetune(config_of(tmp_path / "nowhere", model="new:vit_tiny_patch16_224", tile_size=40))
+    with pytest.raises(UsageError, match=f"^--tile-size {side}: {words}"):
+        finetune(config_of(tmp_path / "nowhere", model=model, tile_size=side))
 
 
 def test_a_palette_learns_nothing(scenes):
