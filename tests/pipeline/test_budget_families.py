@@ -17,6 +17,8 @@ from pipeline.prepare import prepare
 
 pytest.importorskip("vit_pytorch", reason="the extra vit-pytorch is not installed")
 
+ALIKE = {"scalable-tiny-joint", "scalable-tiny-conv", "simple-vit", "vit-pytorch-raw", "vit-pytorch-cross"}
+NAMES = [pytest.param(name, marks=pytest.mark.again if name in ALIKE else ()) for name in PRESETS]
 CARD = ModelCard("any", tuple("abcde"), tasks=("semantic",))
 
 
@@ -39,7 +41,7 @@ def billed_tile(raster: Path, model: Path, side: int) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_tile_takes_what_is_billed(name: str, make_raster, tmp_path: Path) -> None:
     """At two sizes: at most the bill with the process's scratch space, and not far less than the bill."""
     raster = make_raster("in.tif", np.zeros((3, 1100, 1100), "uint8"))
