@@ -44,7 +44,7 @@ def first_losses(name: str, output: Path, steps: int = 100) -> list[float]:
     ):
         plan = choose_plan(config, start, data)
         session = Session(plan.beginning, plan.training, "cpu", 1)
-        batches = choose_sampler(config, start, data, session.lattice).batches()
+        batches = choose_sampler(config, start, data, session).batches()
         return [session.advance(next(batches), progress(config, step, 0)) for step in range(steps)]
 
 

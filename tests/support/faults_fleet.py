@@ -98,8 +98,8 @@ def command_of(process):
 
 
 def seeded(count):
-    """Seeds in turn for each kind of workers: one of each by default, a third in CI, the others are soak."""
-    marks = [(), (), pytest.mark.again, *(pytest.mark.soak for _ in range(3, count))]
+    """Seeds in turn for each kind of workers: one by default, two more in CI, the others are soak."""
+    marks = [(), pytest.mark.again, pytest.mark.again, *(pytest.mark.soak for _ in range(3, count))]
     return [pytest.param(("processes", "scheduler")[seed % 2], seed, marks=mark) for seed, mark in enumerate(marks)]
 
 

@@ -15,7 +15,7 @@ from pipeline.errors import BlockError, RetryLater
 from pipeline.run import status
 from pipeline.steps.infer import InferWorker
 
-KINDS = ["processes", "scheduler"]
+KINDS = ["processes", pytest.param("scheduler", marks=pytest.mark.again)]
 
 
 def run(made, fleet, follow=None, **changes):
