@@ -94,6 +94,10 @@ class Slurm:
             time.sleep(0.2)
         return found
 
+    def rest(self) -> None:
+        """Wait until the node does nothing, not even clear up after a job."""
+        _until(lambda: self("sinfo", "--noheader", "--format=%t") == "idle")
+
 
 def _tasks(job: str, tasks: str | None) -> list[str]:
     """The ids of a job's tasks; those that wait are told together, as 2-3."""

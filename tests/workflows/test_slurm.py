@@ -114,6 +114,7 @@ def test_what_a_rerun_may_heal_is_run_again(cluster: Slurm, part, tmp_path: Path
     """The part that ends with 75, and then well."""
     job = part(f"[ -e {tmp_path}/once ] && exit 0; touch {tmp_path}/once; sleep 2; exit 75")
     cluster.wait(job, ("PENDING",))
+    cluster.rest()  # else the end of the first attempt may be taken for that of the second
     cluster("scontrol", "update", f"JobId={job}_0", "StartTime=now")
     assert set(cluster.wait(job).values()) == {"COMPLETED"}
 
