@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import RunConfig
-from pipeline.errors import ChangedError, OutputError, UsageError
+from pipeline.errors import ChangedError, OutputError, RetryLater, UsageError
 from pipeline.mosaic.companions import companions, remove_companions
 from pipeline.mosaic.mosaic import is_ours
 from pipeline.mosaic.mosaic import remove as remove_mosaic
@@ -16,6 +16,7 @@ from pipeline.preprocess import Scaling
 from pipeline.spec import RunSpec
 from pipeline.steps.journal import Journal
 from pipeline.steps.pyramid import choose_levels
+from pipeline.steps.tasks import Tasks
 from pipeline.storage.buckets import check_reach
 from pipeline.storage.paths import AnyPath, follow, relative
 
@@ -27,6 +28,9 @@ NAMES = {
     "grid": "raster grid",
 }
 """Facts that go by another name than the option's."""
+
+SHOWN = 20
+"""Missing blocks that a message names."""
 
 
 def check_place(output: AnyPath, overwrite: bool) -> None:
@@ -162,3 +166,20 @@ def clear(output: AnyPath) -> None:
     """Drop a run and its mosaic."""
     clear_mosaic(output)
     Journal.of(output).clear()
+
+
+def require_records(journal: Journal) -> None:
+    """See that all that inference leaves is there, to be stitched again.
+
+    Raises:
+        OutputError: The store is gone.
+        RetryLater: Tile blocks are missing.
+    """
+    tasks = Tasks(journal.spec(), journal)
+    if journal.complete and not tasks.store.exists():
+        raise OutputError(f"{journal.folder}: the per-tile records are not there; run again with --keep-store")
+    skipped = tasks.skipped
+    missing = [name for name in tasks.left("infer") if name not in skipped]
+    if missing:
+        some = ", ".join(missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
+        raise RetryLater(f"{journal.folder}: {len(missing)} tile blocks are missing ({some}); finish them with run")

@@ -36,12 +36,7 @@ def prepare(source: str, output: AnyPath, config: RunConfig) -> RunSpec:
     Raises:
         UsageError: The raster, the model or an option will not do.
     """
-    try:
-        info = describe_model(config.model, config.base)
-        if isinstance(info.architecture, FamilyArchitecture):
-            info.architecture.check_installed()
-    except ModelError as error:
-        raise UsageError(f"--model {str(error).removeprefix('model ')}") from error
+    info = _described(config)
     task = choose_task(config.task, info.card)
     raster = open_raster(
         source,
@@ -82,6 +77,17 @@ def prepare(source: str, output: AnyPath, config: RunConfig) -> RunSpec:
         tta=config.tta,
         aoi=choose_aoi(config.aoi, config.bbox, raster),
     )
+
+
+def _described(config: RunConfig) -> ModelInfo:
+    """The model, which can be made here."""
+    try:
+        info = describe_model(config.model, config.base)
+        if isinstance(info.architecture, FamilyArchitecture):
+            info.architecture.check_installed()
+    except ModelError as error:
+        raise UsageError(f"--model {str(error).removeprefix('model ')}") from error
+    return info
 
 
 def _check_tile(architecture: FamilyArchitecture, tile_size: tuple[int, int]) -> None:

@@ -15,11 +15,11 @@ from pipeline.cluster.flight import OnFailure
 from pipeline.cluster.pulse import stopping
 from pipeline.config import RunConfig
 from pipeline.devices import device_of_worker
-from pipeline.errors import OutputError, RetryLater
+from pipeline.errors import RetryLater
 from pipeline.export.report import report_run
 from pipeline.mosaic.companions import write_companions
 from pipeline.mosaic.mosaic import Mosaic
-from pipeline.place import check_place, clear, clear_mosaic, continued, existing, restitched
+from pipeline.place import check_place, clear, clear_mosaic, continued, existing, require_records, restitched
 from pipeline.prepare import prepare
 from pipeline.report import OnProgress, Progress, Report, Status
 from pipeline.spec import Engine
@@ -30,9 +30,6 @@ from pipeline.steps.tasks import Task, Tasks
 from pipeline.storage.buckets import answering
 from pipeline.storage.paths import AnyPath, built, path_of, remove_tree
 from pipeline.store import Store
-
-SHOWN = 20
-"""Missing blocks that a message names."""
 
 
 @answering()
@@ -91,7 +88,7 @@ def stitch_raster(
     spec = restitched(old, place, changes)
     journal = Journal.of(place)
     with journal.lock():
-        _require_records(old)
+        require_records(old)
         if journal.exists and journal.spec().render_fingerprint != spec.render_fingerprint:
             journal.drop("render")
             clear_mosaic(path_of(spec.output))
@@ -282,18 +279,6 @@ class Run:
             seconds=self.seconds,
             parts=parts,
         )
-
-
-def _require_records(journal: Journal) -> None:
-    """Raises RetryLater where tile blocks are missing, UsageError where the store is gone."""
-    tasks = Tasks(journal.spec(), journal)
-    if journal.complete and not tasks.store.exists():
-        raise OutputError(f"{journal.folder}: the per-tile records are not there; run again with --keep-store")
-    skipped = tasks.skipped
-    missing = [name for name in tasks.left("infer") if name not in skipped]
-    if missing:
-        some = ", ".join(missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
-        raise RetryLater(f"{journal.folder}: {len(missing)} tile blocks are missing ({some}); finish them with run")
 
 
 def _silent(progress: Progress) -> None:
