@@ -14,7 +14,15 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 from real_scenes import write_image
 
+from pipeline.devices import gpus
+
 MakeRaster = Callable[..., Path]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a CUDA device where there is none."""
+    if item.get_closest_marker("gpu") and not gpus():
+        pytest.skip("needs a CUDA device")
 
 
 @pytest.fixture

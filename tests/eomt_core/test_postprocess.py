@@ -288,7 +288,6 @@ def test_what_cannot_be_done_is_refused(call: Any, message: str) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_gives_what_the_cpu_gives() -> None:
     """Scores, labels, segments and instances agree between devices, but for pixels that float32 rounding decides."""
     here = voronoi(6)

@@ -5,16 +5,14 @@ import logging
 import numpy as np
 import pytest
 import torch
+from small_predictor import BYTES, CPU, Linear, predictor
 from torch import nn
 
 from eomt_core.errors import DeviceError, ModelError
 from eomt_core.outputs import QueryMasks
 from eomt_core.palette import save_palette
 from eomt_core.postprocess import semantic, semantic_scores
-from eomt_core.predict import Predictor, choose_device, choose_precision, load_predictor, stored_scores
-
-CPU = torch.device("cpu")
-BYTES = ((0.0,) * 3, (255.0,) * 3)
+from eomt_core.predict import choose_device, choose_precision, load_predictor, stored_scores
 
 
 class Fixed(nn.Module):
@@ -28,33 +26,6 @@ class Fixed(nn.Module):
     def forward(self, pixels):
         """The same for each of the batch."""
         return QueryMasks(*(part.expand(len(pixels), *part.shape) for part in (self.masks, self.classes)), 4)
-
-
-class Linear(nn.Module):
-    """Eleven queries of three classes from the mean of each 4 x 4 cell; notes the batches that it sees."""
-
-    def __init__(self, limit=10**9):
-        super().__init__()
-        generator = torch.Generator().manual_seed(3)
-        self.conv = nn.Conv2d(3, 11, 4, stride=4)
-        self.head = nn.Linear(11, 44)
-        for weight in self.parameters():
-            weight.data = torch.randn(weight.shape, generator=generator)
-        self.limit = limit
-        self.sizes = []
-
-    def forward(self, pixels):
-        """Masks and classes of each tile by itself; full beyond `limit` tiles."""
-        self.sizes.append(len(pixels))
-        if len(pixels) > self.limit:
-            raise torch.OutOfMemoryError("full")
-        masks = self.conv(pixels)
-        return QueryMasks(6 * masks, self.head(masks.mean((2, 3))).unflatten(1, (11, 4)), 4)
-
-
-def predictor(model, batch_size=4, precision="fp32", scaling=BYTES):
-    """A model at work on the CPU."""
-    return Predictor(model, CPU, precision, scaling, batch_size)
 
 
 @pytest.fixture

@@ -7,11 +7,10 @@ from eomt_core import save_model
 from eomt_core.card import ModelCard
 from eomt_core.untrained import untrained_eomt
 from pipeline import RunConfig, segment_raster
-from pipeline.devices import gpus
 from pipeline.run import status
 from pipeline.steps.journal import Journal
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not gpus(), reason="needs a CUDA device")]
+pytestmark = pytest.mark.gpu
 DEVICE = "cuda"
 
 
