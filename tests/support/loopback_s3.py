@@ -4,12 +4,19 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, NamedTuple
+
+import boto3
+from click.testing import CliRunner
+
+from workflows.cli.main import cli
 
 MOTO = """
 import logging, threading
@@ -139,3 +146,43 @@ def proxy(port: int, fault: Fault = well) -> Iterator[Proxy]:
         thread.start()
         yield server
         server.shutdown()
+
+
+SECRET = "hush-hush-hush"
+
+KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_REGION": "us-east-1"}
+
+
+class Bucket:
+    """A bucket, looked at with Amazon's own library."""
+
+    def __init__(self, port: int) -> None:
+        keys = {"aws_access_key_id": "testing", "aws_secret_access_key": SECRET, "region_name": "us-east-1"}
+        self.name = f"bucket-{uuid.uuid4().hex}"
+        self.client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}", **keys)
+        self.client.create_bucket(Bucket=self.name)
+        self.address = f"s3://{self.name}"
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Of all objects below a prefix."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+        return [found["Key"] for page in pages for found in page.get("Contents", ())]
+
+    def read(self, key: str) -> bytes:
+        """An object."""
+        return self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
+
+    def put(self, key: str, content: bytes) -> None:
+        """Put an object."""
+        self.client.put_object(Bucket=self.name, Key=key, Body=content, ACL="public-read")
+
+    def fetch(self, folder: Path) -> None:
+        """All objects, as files."""
+        for key in self.names():
+            (folder / key).parent.mkdir(parents=True, exist_ok=True)
+            (folder / key).write_bytes(self.read(key))
+
+
+def command(*words: Any) -> Any:
+    """A command's result."""
+    return CliRunner().invoke(cli, list(map(str, words)))

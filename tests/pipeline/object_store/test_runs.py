@@ -1,140 +1,31 @@
-"""A bucket is as good a place for results as a folder: the same arrays, and nothing lost when it falters."""
+"""A bucket is as good a place for results as a folder: the same arrays under the same names."""
 
 import json
 import subprocess
 import sys
 import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import boto3
 import google_crc32c
 import numpy as np
 import pytest
 import rasterio
 import xarray
 import zarr
-from click.testing import CliRunner
-from loopback_s3 import moto, proxy
+from loopback_s3 import SECRET, command, proxy
 from obstore.store import S3Store
 from zarr.storage import ObjectStore
 
 from pipeline import RunConfig, open_mosaic, segment_raster
-from pipeline.errors import InputError, OutputError, RetryLater, UsageError
+from pipeline.errors import InputError, OutputError, UsageError
 from pipeline.rasters.raster import Reader, open_raster
 from pipeline.run import status, stitch_raster
 from pipeline.steps.journal import Journal, checksum
 from pipeline.storage import buckets, lock
-from pipeline.storage.paths import path_of, read_part, write_first, zarr_store
+from pipeline.storage.paths import path_of, read_part, write_first
 from pipeline.storage.paths import whole as whole_file
 from pipeline.verify import verify
-from workflows.cli.main import cli
-
-SECRET = "hush-hush-hush"
-KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_REGION": "us-east-1"}
-
-
-@pytest.fixture(scope="module")
-def s3():
-    """The port of an S3 server."""
-    with moto() as port:
-        yield port
-
-
-@pytest.fixture
-def ask(s3, monkeypatch):
-    """`ask(port)`: from now on S3 is there."""
-
-    def at(port: int) -> None:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
-    at(s3)
-    return at
-
-
-class Bucket:
-    """A bucket, looked at with Amazon's own library."""
-
-    def __init__(self, port: int) -> None:
-        keys = {"aws_access_key_id": "testing", "aws_secret_access_key": SECRET, "region_name": "us-east-1"}
-        self.name = f"bucket-{uuid.uuid4().hex}"
-        self.client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}", **keys)
-        self.client.create_bucket(Bucket=self.name)
-        self.address = f"s3://{self.name}"
-
-    def names(self, prefix: str = "") -> list[str]:
-        """Of all objects below a prefix."""
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
-        return [found["Key"] for page in pages for found in page.get("Contents", ())]
-
-    def read(self, key: str) -> bytes:
-        """An object."""
-        return self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
-
-    def put(self, key: str, content: bytes) -> None:
-        """Put an object."""
-        self.client.put_object(Bucket=self.name, Key=key, Body=content, ACL="public-read")
-
-    def fetch(self, folder: Path) -> None:
-        """All objects, as files."""
-        for key in self.names():
-            (folder / key).parent.mkdir(parents=True, exist_ok=True)
-            (folder / key).write_bytes(self.read(key))
-
-
-@pytest.fixture
-def bucket(s3, ask):
-    """An empty bucket."""
-    return Bucket(s3)
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """Requests are given up after half a second, and made again soon."""
-    monkeypatch.setattr(buckets, "TIMEOUT", timedelta(seconds=0.5))
-    monkeypatch.setattr(buckets, "BACKOFF", timedelta(milliseconds=5))
-
-
-@pytest.fixture(scope="module")
-def done(original, s3):
-    """A bucket with a complete run, to be looked at."""
-    bucket = Bucket(s3)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3}"}.items():
-            patch.setenv(name, value)
-        segment_raster(original.raster, f"{bucket.address}/in/out.zarr", original.config)
-    return bucket
-
-
-@pytest.fixture
-def stored(done, bucket):
-    """A copy of it, to be harmed."""
-    for key in done.names():
-        bucket.client.copy_object(Bucket=bucket.name, Key=key, CopySource={"Bucket": done.name, "Key": key})
-    return f"{bucket.address}/in/out.zarr"
-
-
-@pytest.fixture(scope="module")
-def small(original, painted, tmp_path_factory):
-    """A raster of two tile blocks, and a complete run of it in a folder."""
-    folder = tmp_path_factory.mktemp("small")
-    profile = {"driver": "GTiff", "count": 3, "height": 64, "width": 112, "dtype": "uint8", "crs": "EPSG:32633"}
-    with rasterio.open(folder / "in.tif", "w", transform=rasterio.Affine(1, 0, 5, 0, -1, 5), **profile) as dataset:
-        dataset.write(painted((64, 112)))
-    config = RunConfig(**{**vars(original.config), "tile_block": 1})
-    made = original._replace(raster=folder / "in.tif", output=folder / "out.zarr", config=config)
-    assert made.again().inferred == 2
-    return made
-
-
-def command(*words: Any) -> Any:
-    """A command's result."""
-    return CliRunner().invoke(cli, list(map(str, words)))
 
 
 def test_a_run_into_a_bucket_is_the_run_into_a_folder(original, ask, done, digests, tmp_path):
@@ -244,9 +135,9 @@ run_until("render", 0, "forward", source, output, config)
 
 def test_a_killed_run_goes_on(small, bucket, digests, tmp_path, monkeypatch):
     """Its lock stays behind, and is nobody's as soon as it has not changed for a while."""
-    output, support = f"{bucket.address}/out.zarr", Path(__file__).parents[1] / "support"
+    output, support = f"{bucket.address}/out.zarr", Path(__file__).parents[2] / "support"
     words = [sys.executable, "-c", KILLED, small.raster, output, json.dumps(vars(small.config))]
-    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parents[2]}:{support}")
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parents[3]}:{support}")
     assert subprocess.run(list(map(str, words)), capture_output=True, check=False).returncode == -9
     assert "out.run/run.lock" in bucket.names()
     assert not status(output).complete
@@ -312,100 +203,6 @@ def test_of_many_that_begin_a_file_one_does(bucket):
     (winner,) = [number for number, version in enumerate(found) if version]
     write_first(path, "too late")
     assert bucket.read("out.run/run.json") == str(winner).encode()
-
-
-def test_an_answer_that_was_lost_is_not_taken_for_another_run(bucket, s3, ask, quick):
-    """The object was put, and the silence came after it."""
-    path = f"{bucket.address}/out.run/run.lock"
-    with proxy(s3, lambda call: 0.8 if call.number == 0 else None) as faulty:
-        ask(faulty.server_port)
-        bucket.put("out.run/run.lock", b"ours")
-        assert buckets.put_new(path_of(path), "ours")
-        assert buckets.put_new(path_of(path), "another's") is None
-
-
-def falter(call):
-    """Every third request: 503, now and then silence; the same request twice at most."""
-    if call.number % 3 or call.failed == 2:
-        return None
-    return 503 if call.number % 90 else 0.8
-
-
-def test_a_store_that_fails_every_third_time_does_no_harm(small, bucket, s3, ask, quick, digests, tmp_path):
-    """503, and silence: all is done."""
-    with proxy(s3, falter) as faulty:
-        ask(faulty.server_port)
-        segment_raster(small.raster, f"{bucket.address}/out.zarr", small.config)
-    assert len(faulty.asked) > 60
-    bucket.fetch(tmp_path)
-    assert digests(tmp_path / "out.zarr") == digests(small.output)
-
-
-REQUESTS = {
-    "read": lambda path: status(path),
-    "create": lambda path: buckets.put_new(path, "new"),
-    "delete": lambda path: buckets.remove(path),
-    "delete a chunk": lambda path: zarr.core.sync.sync(zarr_store(path).delete("0.0")),
-}
-
-
-@pytest.mark.parametrize("name", REQUESTS)
-def test_a_request_is_made_three_times_with_pauses(bucket, s3, ask, monkeypatch, name):
-    """The first as long as is said, the second no shorter."""
-    monkeypatch.setattr(buckets, "BACKOFF", timedelta(milliseconds=100))
-    with proxy(s3, lambda call: 503) as faulty:
-        ask(faulty.server_port)
-        with pytest.raises(RetryLater), buckets.answering():
-            REQUESTS[name](path_of(f"{bucket.address}/out.zarr"))
-        assert len({(call.method, call.path) for call in faulty.asked}) == 1
-    times = [call.at for call in faulty.asked]
-    assert len(times) == buckets.ATTEMPTS
-    assert (np.diff(times) >= 0.09).all()
-
-
-@pytest.mark.parametrize("name", ["create", "delete", "delete a chunk"])
-def test_a_request_without_an_answer_is_made_again(bucket, s3, ask, quick, name):
-    """Also those where obstore does not know that this does no harm."""
-    with proxy(s3, lambda call: 0.8 if call.number < 2 else None) as faulty:
-        ask(faulty.server_port)
-        REQUESTS[name](path_of(f"{bucket.address}/out.zarr"))
-    assert [call.failed for call in faulty.asked][:3] == [0, 1, 2]
-
-
-def test_a_store_that_stays_away_is_a_matter_of_time(small, bucket, s3, ask, quick, monkeypatch):
-    """One line, exit 75, whenever it begins; the same command goes on."""
-    words = ["run", small.raster, "--model", small.config.model, "--out", f"{bucket.address}/out.zarr"]
-    words += ["--tile-size", 64, "--overlap", 16, "--tile-block", 1, "--chunk", 64, "--device", "cpu"]
-    monkeypatch.setattr(lock, "STALE_SECONDS", 0.3)
-    for calls in (0, 40):
-        with proxy(s3, lambda call, calls=calls: 503 if call.number >= calls else None) as faulty:
-            ask(faulty.server_port)
-            ended = command(*words, "-q")
-        assert ended.exit_code == 75, ended.output
-        (line,) = [line for line in ended.output.splitlines() if line.startswith("eomt-batch: error")]
-        assert "the object store gave way: 503 Service Unavailable" in line
-    ask(s3)
-    assert command(*words).exit_code == 0
-
-
-@pytest.mark.parametrize(("fault", "words"), [(404, "404 Not Found"), (403, "403 Forbidden, AccessDenied")])
-def test_a_bucket_that_is_closed_is_told_before_the_start(small, s3, ask, quick, fault, words):
-    """Missing or denied: one line, exit 2."""
-    with proxy(s3, lambda call: fault) as faulty:
-        ask(faulty.server_port)
-        ended = command("run", small.raster, "--model", small.config.model, "--out", "s3://bucket/out.zarr")
-    assert ended.exit_code == 2
-    assert f"s3://bucket/out.zarr: the bucket cannot be used ({words}" in ended.output
-    assert len(ended.output.splitlines()) == 1
-
-
-def test_a_bucket_that_may_not_be_written_is_told_before_the_start(small, bucket, s3, ask, quick):
-    """It may be listed; the first object that is put is the lock."""
-    with proxy(s3, lambda call: 403 if call.method == "PUT" else None) as faulty:
-        ask(faulty.server_port)
-        with pytest.raises(OutputError, match=r"out\.run: cannot be written \(403 Forbidden"):
-            segment_raster(small.raster, f"{bucket.address}/out.zarr", small.config)
-    assert bucket.names() == []
 
 
 @pytest.mark.parametrize("kind", ["s3", "http"])
