@@ -7,6 +7,7 @@ LINK: one task per tile block writes what its tiles' segments are, and how they 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from pipeline.errors import RunError
 from pipeline.spec import RunSpec
 from pipeline.steps.clock import Clock
 from pipeline.steps.journal import LINKS, OBJECTS, BlockRecord
-from pipeline.stitch.links import Conflicts, Links, Lumps, Pairs, Segments, link
+from pipeline.stitch.covers import Covers
+from pipeline.stitch.links import Borders, Links, Pairs, Segments, link
 from pipeline.stitch.objects import Objects, resolve
 from pipeline.stitch.views import Views
 from pipeline.storage.paths import AnyPath, at_hand, follow, whole
@@ -30,7 +32,7 @@ ALL = "0-0"
 MOST = 2**32 - 1
 """Objects that the mosaic's ids can tell apart."""
 
-TABLES: dict[str, Any] = {"segments": Segments, "pairs": Pairs, "conflicts": Conflicts, "lumps": Lumps}
+TABLES: dict[str, Any] = {"segments": Segments, "pairs": Pairs, "borders": Borders, "covers": Covers}
 
 
 @dataclass
@@ -90,7 +92,8 @@ def resolve_run(spec: RunSpec, folder: AnyPath) -> tuple[BlockRecord, list[AnyPa
     with clock("resolve"):
         rows, cols = spec.plan.block_grid
         links = read_links(folder / LINKS / f"{row}-{col}.npz" for row, col in product(range(rows), range(cols)))
-        objects = resolve(links, spec.rules, spec.model.stride**2)
+        cell = spec.model.stride**2
+        objects = resolve(links, spec.rules, cell, prod(spec.tile_size) // cell)
     if len(objects.classes) > MOST:
         raise RunError(f"{folder}: {len(objects.classes)} objects, and ids for {MOST}; raise --min-area")
     with clock("write"):
@@ -104,7 +107,7 @@ def resolve_run(spec: RunSpec, folder: AnyPath) -> tuple[BlockRecord, list[AnyPa
 
 def write_links(path: AnyPath, links: Links) -> AnyPath:
     """Write the links of a block."""
-    tables: tuple[Any, ...] = links.segments, links.pairs, links.conflicts, links.lumps
+    tables: tuple[Any, ...] = links.segments, links.pairs, links.borders, links.covers
     columns = {
         f"{name}_{column}": values
         for name, table in zip(TABLES, tables, strict=True)

@@ -1,4 +1,4 @@
-"""PAIR: which segments of overlapping tiles show the same object, and which segments of one tile do not."""
+"""PAIR: which segments of overlapping tiles may show the same object, and which of one tile touch without being one."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.stitch.contacts import touching
-from pipeline.stitch.lumps import lumps_between
+from pipeline.stitch.covers import Covers, covers_between
 from pipeline.stitch.queries import SURE
 from pipeline.stitch.strips import Strip, sums
 from pipeline.stitch.views import View, Views
@@ -67,17 +67,11 @@ class Pairs(NamedTuple):
     shared: NDArray[np.int64]
 
 
-class Conflicts(NamedTuple):
-    """Pairs of touching segments of one tile that are two objects, as far as anyone can tell: keys, both (c,)."""
+class Borders(NamedTuple):
+    """Pairs of segments that touch in one tile, where they are two objects: keys, both (c,)."""
 
     first: NDArray[np.uint64]
     second: NDArray[np.uint64]
-
-
-class Lumps(NamedTuple):
-    """Segments that are two objects for a tile that sees all of them: keys (l,), in any order, some more than once."""
-
-    keys: NDArray[np.uint64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +80,8 @@ class Links:
 
     segments: Segments
     pairs: Pairs
-    conflicts: Conflicts
-    lumps: Lumps
+    borders: Borders
+    covers: Covers
 
 
 def link(views: Views, tiles: list[Tile]) -> Links:
@@ -97,8 +91,8 @@ def link(views: Views, tiles: list[Tile]) -> Links:
     return Links(
         joined(Segments, [segments_of(views, view) for view in present]),
         joined(Pairs, [pairs for view in present for pairs in _pairs_of(views, view)]),
-        joined(Conflicts, [conflicts for conflicts, _ in borders]),
-        joined(Lumps, [lumps for _, lumps in borders]),
+        joined(Borders, [seen for seen, _ in borders]),
+        joined(Covers, [covers for _, covers in borders]),
     )
 
 
@@ -168,15 +162,11 @@ def _agreement(view: View, other: View, first: NDArray[np.int64], second: NDArra
     return np.asarray(np.maximum(cosines, OTHER_CLASS))
 
 
-def borders_of(views: Views, view: View) -> tuple[Conflicts, Lumps]:
-    """The touching things of one view that no better placed tile takes for one object; and what does so wrongly."""
-    contacts, neighbours = touching(view.things), views.neighbours(view)
-    for other in neighbours:
-        contacts.vote(view, other)
-    apart = contacts.apart(view.fused.areas)
-    first, second = contacts.first[apart], contacts.second[apart]
-    lumps = [lumps_between(view, other, first, second) for other in neighbours]
-    return Conflicts(view.keys(first), view.keys(second)), Lumps(np.concatenate([NO_KEYS, *lumps]))
+def borders_of(views: Views, view: View) -> tuple[Borders, Covers]:
+    """The borders that one view sees, and what others see as one there."""
+    first, second = touching(view.things)
+    covers = [covers_between(view, other, first, second) for other in views.neighbours(view)]
+    return Borders(view.keys(first), view.keys(second)), joined(Covers, covers)
 
 
 NO_KEYS, NO_SUMS, NO_SCORES = np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.uint16)
@@ -184,11 +174,11 @@ NO_TOP = np.zeros((0, TOP), np.uint16)
 EMPTY: dict[type, tuple[NDArray[Any], ...]] = {
     Segments: (NO_KEYS, NO_SCORES, NO_SUMS, NO_TOP, NO_TOP, NO_SUMS, NO_SUMS),
     Pairs: (NO_KEYS, NO_KEYS, np.zeros(0, np.int32), np.zeros(0, bool), NO_SUMS),
-    Conflicts: (NO_KEYS, NO_KEYS),
-    Lumps: (NO_KEYS,),
+    Borders: (NO_KEYS, NO_KEYS),
+    Covers: (NO_KEYS, NO_KEYS, NO_KEYS, np.zeros(0, bool)),
 }
 
-Table = TypeVar("Table", Segments, Pairs, Conflicts, Lumps)
+Table = TypeVar("Table", Segments, Pairs, Borders, Covers)
 
 
 def joined(kind: type[Table], tables: Sequence[Table]) -> Table:

@@ -1,5 +1,7 @@
 """All of a raster's objects at once, in memory: for benches and for rasters that are small."""
 
+from math import prod
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,5 +27,6 @@ def stitched(
     """
     views = Views(plan, stride, read, rules)
     tiles = plan.covering(plan.raster)
-    objects = resolve(link(views, tiles), rules, stride**2)
+    cell = stride**2
+    objects = resolve(link(views, tiles), rules, cell, prod(plan.tile_size) // cell)
     return paint(views, objects, plan.raster, rules.mask_threshold if accepted is None else accepted)[0].numbers

@@ -26,8 +26,8 @@ OPTIONS = {"tile_size": (64, 64), "overlap": "32", "chunk": 64, "device": "cpu"}
 def test_ids_go_on_beyond_16_bits(whole, harmed, monkeypatch):
     """70 000 objects that nobody sees come first: pixels and table have the numbers of the others behind them."""
 
-    def behind(links, rules, cell):
-        found, unseen = resolve(links, rules, cell), np.zeros(70_000, np.int64)
+    def behind(links, rules, cell, tile):
+        found, unseen = resolve(links, rules, cell, tile), np.zeros(70_000, np.int64)
         facts = {name: np.concatenate([unseen, getattr(found, name)]) for name in ("classes", "scores", "votes")}
         return found._replace(numbers=np.where(found.numbers > 0, found.numbers + len(unseen), 0), **facts)
 

@@ -12,7 +12,7 @@ def test_a_row_for_machines_has_what_was_joined_and_what_it_took(command) -> Non
     row = json.loads(result.stdout)
     assert row["segments"] == 900
     assert 36 < row["objects"] < 900
-    assert row["exclusions"] > 0
+    assert row["borders"] > 0
     assert row["peak"] > 10e6
 
 

@@ -172,7 +172,7 @@ def resolve(segments: int, as_json: bool) -> None:
     from pipeline.bench.stitching.crowd import measure_resolve
 
     row = measure_resolve(segments)
-    counts = f"{row.segments} segments, {row.pairs} pairs, {row.exclusions} exclusions: {row.objects} objects"
+    counts = f"{row.segments} segments, {row.pairs} pairs, {row.borders} borders: {row.objects} objects"
     costs = f"read in {row.reading:.1f} s, resolved in {row.resolving:.1f} s   peak {row.peak / 1e9:.2f} GB"
     click.echo(json.dumps(asdict(row)) if as_json else f"{counts}   {costs}")
 

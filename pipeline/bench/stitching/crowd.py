@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.steps.link import read_links, write_links
-from pipeline.stitch.links import LIKE, TOP, Conflicts, Links, Lumps, Pairs, Segments
+from pipeline.stitch.covers import Covers
+from pipeline.stitch.links import LIKE, TOP, Borders, Links, Pairs, Segments
 from pipeline.stitch.objects import resolve
 from pipeline.stitch.queries import SURE, Rules
 from pipeline.stitch.views import KEY_BITS
@@ -27,11 +28,11 @@ from pipeline.stitch.window import UNIT
 EACH, BLOCK = 36, 64
 """Segments of a tile, and tiles of a file."""
 
-LINKED, RIGHT, APART, LUMPS = 0.7, 0.8, 0.15, 0.01
-"""Shares: of segments linked to a neighbouring tile, of right links, of segments apart from the next; and lumps."""
+LINKED, RIGHT, APART, COVERED = 0.7, 0.8, 0.15, 0.1
+"""Shares: of segments linked to a neighbouring tile, of right links, of borders with the next, and of those covered."""
 
-CELLS, STRIP, CELL = 300, 30, 16
-"""Cells of a segment, cells that it shares with a neighbouring tile, and pixels of a cell."""
+CELLS, STRIP, CELL, TILE = 300, 30, 16, 128**2
+"""Cells of a segment, cells that it shares with a neighbouring tile, pixels of a cell, and cells of a tile."""
 
 CLASSES, LIKELIEST = 133, 0.7
 """Classes that there are, and the probability of a segment's own."""
@@ -44,7 +45,7 @@ class ResolveRow:
     Attributes:
         segments: Of all tiles.
         pairs: Of segments that may be one object.
-        exclusions: Of segments that are two.
+        borders: Between segments of one tile.
         objects: That were found.
         reading: Seconds until the links are read.
         resolving: Seconds from there until they are objects.
@@ -53,7 +54,7 @@ class ResolveRow:
 
     segments: int
     pairs: int
-    exclusions: int
+    borders: int
     objects: int
     reading: float
     resolving: float
@@ -68,11 +69,11 @@ def measure_resolve(segments: int) -> ResolveRow:
         start = time.perf_counter()
         links = read_links(files)
         read = time.perf_counter()
-    objects = resolve(links, Rules(), CELL)
+    objects = resolve(links, Rules(), CELL, TILE)
     return ResolveRow(
         segments=len(links.segments.keys),
         pairs=len(links.pairs.first),
-        exclusions=len(links.conflicts.first),
+        borders=len(links.borders.first),
         objects=len(objects.classes),
         reading=round(read - start, 2),
         resolving=round(time.perf_counter() - read, 2),
@@ -97,9 +98,19 @@ def draw_links(side: int) -> Iterator[Links]:
         yield Links(
             _segments(ranks, slots),
             Pairs(*(np.concatenate(columns) for columns in zip(*pairs, strict=True))),
-            Conflicts(_keys(ranks[apart], slots[apart]), _keys(ranks[apart], slots[apart] + 1)),
-            Lumps(_keys(ranks, slots)[rng.random(len(slots)) < LUMPS]),
+            Borders(_keys(ranks[apart], slots[apart]), _keys(ranks[apart], slots[apart] + 1)),
+            _covers(rng, ranks[apart], slots[apart], right[apart]),
         )
+
+
+def _covers(
+    rng: np.random.Generator, ranks: NDArray[np.int64], slots: NDArray[np.int64], right: NDArray[np.bool_]
+) -> Covers:
+    """Segments to the right over some borders, of which half are seen whole."""
+    covered = right & (rng.random(len(slots)) < COVERED)
+    ranks, slots = ranks[covered], slots[covered]
+    keys = (_keys(ranks, slots), _keys(ranks, slots + 1), _keys(ranks + 1, slots))
+    return Covers(*keys, rng.random(len(slots)) < 0.5)
 
 
 def _keys(ranks: NDArray[np.int64], slots: NDArray[np.int64]) -> NDArray[np.uint64]:

@@ -145,7 +145,7 @@ def test_a_window_is_painted_as_the_whole_is(window, tell, plan_of):
     truth = scattered()
     plan, rules = plan_of(truth.shape, 32), Rules()
     views = Views(plan, 1, tell(truth), rules)
-    objects = resolve(link(views, plan.covering(plan.raster)), rules, 1)
+    objects = resolve(link(views, plan.covering(plan.raster)), rules, 1, 64**2)
     [whole] = paint(views, objects, plan.raster, 0.5)
     [part] = paint(views, objects, window, 0.5)
     np.testing.assert_array_equal(part.numbers, whole.numbers[window.slices])
@@ -159,13 +159,13 @@ def test_objects_do_not_depend_on_the_order_of_the_tiles(order, tell, plan_of):
     plan, rules = plan_of(truth.shape, 32), Rules()
     tiles = plan.covering(plan.raster)
     views = Views(plan, 1, tell(truth), rules)
-    expected = resolve(link(views, tiles), rules, 1)
+    expected = resolve(link(views, tiles), rules, 1, 64**2)
     some = {
         "reversed": tiles[::-1],
         "shuffled": np.random.default_rng(0).permutation(tiles).tolist(),
         "halves": tiles[::2] + tiles[1::2],
     }
-    found = resolve(link(Views(plan, 1, tell(truth), rules), some[order]), rules, 1)
+    found = resolve(link(Views(plan, 1, tell(truth), rules), some[order]), rules, 1, 64**2)
     for one, two in zip(expected, found, strict=True):
         np.testing.assert_array_equal(one, two)
 
@@ -173,11 +173,11 @@ def test_objects_do_not_depend_on_the_order_of_the_tiles(order, tell, plan_of):
 @pytest.mark.parametrize("counters", [1, 40, 2**22])
 def test_an_object_has_the_class_that_its_segments_say_most(counters, monkeypatch):
     """By area, score and probability; however many objects are looked at at a time."""
-    monkeypatch.setattr("pipeline.stitch.objects.COUNTERS", counters)
+    monkeypatch.setattr("pipeline.stitch.totals.COUNTERS", counters)
     links = next(draw_links(3))
     shuffled = np.random.default_rng(0).permutation(links.segments.classes)
     links = replace(links, segments=links.segments._replace(classes=shuffled))
-    found, segments = resolve(links, Rules(), 1), links.segments
+    found, segments = resolve(links, Rules(), 1, 64**2), links.segments
     for number, kind in enumerate(found.classes.tolist(), 1):
         said = np.zeros(200, int)
         for place in np.flatnonzero(found.numbers == number).tolist():
@@ -249,7 +249,7 @@ def test_a_window_is_painted_as_the_whole_is_where_objects_are_hidden(tell, plan
     plan, rules = plan_of(truth.shape, 32), Rules()
     told, mistold = tell(truth), tell(noise)
     views = Views(plan, 1, lambda tile: (told, told, mistold)[tile.rank % 3](tile), rules)
-    objects = resolve(link(views, plan.covering(plan.raster)), rules, 1)
+    objects = resolve(link(views, plan.covering(plan.raster)), rules, 1, 64**2)
     whole = paint(views, objects, plan.raster, 0.5, places=2)
     assert ((whole[1].numbers > 0) & (whole[1].numbers != whole[0].numbers)).any()
     assert (whole[1].strengths <= whole[0].strengths).all()

@@ -1,0 +1,118 @@
+"""Borders that some tile does not see: who is believed, and what becomes of the masks that lie over them."""
+
+import numpy as np
+import pytest
+
+from pipeline.stitch.covers import Covers
+from pipeline.stitch.links import LIKE, Borders, Links, Pairs, Segments
+from pipeline.stitch.objects import resolve
+from pipeline.stitch.queries import SURE, Rules
+from pipeline.stitch.window import UNIT
+
+TILE = 128**2
+SMALL, MIDDLE, LARGE = 30**2, 40**2, 100**2
+"""Cells of a segment: seldom split, often split, and more than half a tile."""
+
+
+def key(tile, segment=0):
+    """Of a segment."""
+    return tile << 16 | segment
+
+
+def segments(keys, area, kinds):
+    """Segments that have half the word on each of their cells."""
+    count = len(keys)
+    numbers = [np.full(count, value, np.int64) for value in (SURE, area, area * UNIT // 2, area * UNIT**2 // 4)]
+    scores, areas, shares, own = numbers
+    classes = np.array(kinds)[:, None] + np.arange(8)
+    probs = np.where(np.arange(8) == 0, SURE, 0) * np.ones((count, 1), np.int64)
+    return Segments(np.array(keys, np.uint64), scores, areas, classes, probs, shares, own)
+
+
+def links(borders, covers, area=MIDDLE, kinds=None, whole=False):
+    """Segments of several tiles: pairs that touch in one, (first, second), and others over them, (first, second, over).
+
+    What is over two things is linked to both, to the first the better.
+    """
+    borders, covers = np.array(borders, np.uint64), np.array(covers, np.uint64).reshape(-1, 3)
+    keys = np.unique(np.concatenate([borders.ravel(), covers.ravel()]))
+    ends = np.concatenate([covers[:, [0, 2]], covers[:, [1, 2]]])
+    likeness = np.repeat([LIKE, LIKE // 2], len(covers))
+    pairs = Pairs(*ends.T, likeness, np.ones(len(ends), bool), np.full(len(ends), area * UNIT**2 // 4))
+    told = segments(keys, area, [0] * len(keys) if kinds is None else kinds)
+    return Links(told, pairs, Borders(*borders.T), Covers(*covers.T, np.full(len(covers), whole)))
+
+
+def numbers(found, *keys):
+    """The objects of some segments."""
+    return resolve(found, Rules(), 1, TILE).numbers_of(np.array(keys, np.uint64)).tolist()
+
+
+ONE, TWO = (key(0), key(0, 1)), (key(5), key(5, 1))
+"""What two tiles see of both sides of a border."""
+
+
+def test_what_one_tile_splits_and_two_others_do_not_is_one():
+    """Tiles are counted: the border is made up."""
+    assert numbers(links([ONE], [(*ONE, key(1)), (*ONE, key(2))]), *ONE) == [1, 1]
+
+
+def test_what_two_tiles_tell_apart_is_two_whoever_joins_it():
+    """One tile's mask lies over both; two see the border, and agree which side is which."""
+    found = links([ONE, TWO], [(*ONE, key(1))])
+    ends = np.array([ONE, TWO], np.uint64)
+    same = Pairs(*ends, np.full(2, LIKE), np.ones(2, bool), np.zeros(2, np.int64))
+    pairs = Pairs(*(np.concatenate(columns) for columns in zip(found.pairs, same, strict=True)))
+    assert numbers(Links(found.segments, pairs, found.borders, found.covers), *ONE, *TWO) == [1, 2, 1, 2]
+
+
+@pytest.mark.parametrize(("area", "objects"), [(SMALL, [1, 2]), (MIDDLE, [1, 1]), (LARGE, [1, 2])])
+def test_where_one_tile_says_two_and_one_says_one_size_decides(area, objects):
+    """Small things are seldom seen as two, and very large ones are no part of another."""
+    assert numbers(links([ONE], [(*ONE, key(1))], area), *ONE) == objects
+
+
+def test_parts_of_different_classes_are_two_if_tiles_do_not_agree():
+    """One says one, one says two."""
+    assert numbers(links([ONE], [(*ONE, key(1))], kinds=[0, 1, 0]), *ONE) == [1, 2]
+
+
+def test_tiles_are_counted_again_after_each_reunion():
+    """Three in a row: the tile that splits the first two sees the third beside both, and others see all as one."""
+    row = [(key(0), key(0, 1)), (key(0, 1), key(0, 2)), (key(0), key(0, 2))]
+    covers = [(*pair, key(tile)) for pair in row[:2] for tile in (1, 2)]
+    assert numbers(links(row, covers), key(0), key(0, 1), key(0, 2)) == [1, 1, 1]
+
+
+@pytest.fixture
+def lump():
+    """Two small things, and a mask over both that their tile sees whole."""
+    return links([ONE], [(*ONE, key(1))], SMALL, whole=True)
+
+
+def test_a_lump_belongs_to_no_object(lump):
+    """The things that it lies over do."""
+    assert numbers(lump, *ONE, key(1)) == [1, 2, 0]
+
+
+def test_a_lump_is_a_sight_of_what_it_lies_over(lump):
+    """Its tile has seen that something is there: the things do not lose votes by it."""
+    assert resolve(lump, Rules(), 1, TILE).votes.tolist() == [SURE, SURE]
+
+
+def test_a_mask_over_two_that_nobody_else_sees_whole_goes_to_the_likelier():
+    """What only it shows would be lost."""
+    assert numbers(links([ONE], [(*ONE, key(1))], SMALL), *ONE, key(1)) == [1, 2, 1]
+
+
+def test_the_order_of_what_is_said_changes_nothing():
+    """Blocks of tiles may come in any order."""
+    found = links([ONE, TWO, (key(9), key(9, 1))], [(*ONE, key(1)), (*ONE, key(2)), (*TWO, key(6)), (*TWO, key(7))])
+    turned = Links(
+        found.segments,
+        Pairs(*(column[::-1] for column in found.pairs)),
+        Borders(*(column[::-1] for column in found.borders)),
+        Covers(*(column[::-1] for column in found.covers)),
+    )
+    for one, other in zip(*(resolve(some, Rules(), 1, TILE) for some in (found, turned)), strict=True):
+        np.testing.assert_array_equal(one, other)
