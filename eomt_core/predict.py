@@ -32,6 +32,9 @@ SCORE_UNIT = 1024
 LOGIT_UNIT = 16
 """Steps per unit of mask logit in a query record's uint8 codes, which reach from -8 to just below 8."""
 
+FULL = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+"""What the driver says, and the libraries that ask it for memory beside torch's allocator."""
+
 HALF = torch.finfo(torch.float16).max
 """Logits beyond it are as certain as it is."""
 
@@ -170,8 +173,8 @@ class Predictor:
 
 
 def _is_full(error: RuntimeError) -> bool:
-    """Whether the device has no memory left, as torch's allocator says or the driver itself."""
-    return isinstance(error, torch.OutOfMemoryError) or "CUDA error: out of memory" in str(error)
+    """Whether the device has no memory left, as torch's allocator says, the driver itself, or a library of CUDA's."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in FULL)
 
 
 def _check_numbers(values: Tensor) -> None:

@@ -168,10 +168,11 @@ def test_a_device_that_fails_is_told_from_all_other_errors(tiles, words):
         predictor(Failing("shapes cannot be multiplied")).scores(tiles)
 
 
-def test_a_driver_without_memory_is_a_full_device(tiles):
-    """CUDA itself may have none left for its own needs."""
+@pytest.mark.parametrize("words", ["out of memory", "CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"])
+def test_a_driver_without_memory_is_a_full_device(tiles, words):
+    """CUDA itself may have none left for its own needs, or for its libraries'."""
     with pytest.raises(ModelError, match="too little memory for one tile"):
-        predictor(Failing("CUDA error: out of memory")).scores(tiles)
+        predictor(Failing(f"CUDA error: {words}")).scores(tiles)
 
 
 class Failing(torch.nn.Module):

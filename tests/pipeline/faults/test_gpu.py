@@ -26,7 +26,7 @@ def model(tmp_path_factory):
 @pytest.fixture
 def run(make_raster, model, tmp_path):
     """`run(name, **options)`: segment a raster of four tile blocks on the device; the mosaic's path."""
-    raster = make_raster("in.tif", (3, 900, 900), "EPSG:32633")
+    raster = make_raster("in.tif", (3, 800, 800), "EPSG:32633")
 
     def segment(name, **options):
         config = RunConfig(**{"model": model, "tile_block": 1, "device": DEVICE, "batch_size": 1, **options})
