@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 from real_scenes import write_image
+from small_disk import SmallDisk, mounted
 
 from pipeline.devices import gpus
 
@@ -76,6 +77,15 @@ def noise(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         return random.random(shape).astype(kind)
     limits = np.iinfo(kind)
     return random.integers(limits.min, limits.max, shape, dtype=kind, endpoint=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A file system of 32 MB."""
+    with mounted(tmp_path / "disk", megabytes=32) as disk:
+        if disk is None:
+            pytest.skip("only root mounts file systems, and not in every container")
+        yield disk
 
 
 @pytest.fixture(scope="session")

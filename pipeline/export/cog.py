@@ -12,7 +12,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.shutil import copy
 from rasterio.windows import Window as GdalWindow
 
-from pipeline.errors import RunError
+from pipeline.export.unwritten import unwritten
 from pipeline.mosaic.codes import UNLABELLED
 from pipeline.mosaic.mosaic import Mosaic
 from pipeline.rasters.source import GDAL_ERRORS
@@ -44,6 +44,7 @@ def write_cog(path: Path, mosaic: Mosaic, array: str, progress: OnProgress) -> N
         progress: Hears of every block.
 
     Raises:
+        RetryLater: The disk is full.
         RunError: The file cannot be written.
     """
     # A COG begins with its overviews, so that it can only be made of a raster that is there.
@@ -55,7 +56,7 @@ def write_cog(path: Path, mosaic: Mosaic, array: str, progress: OnProgress) -> N
             layout = {"compress": "DEFLATE", "blocksize": 512, "bigtiff": "IF_SAFER"}
             copy(plain, path, driver="COG", overview_resampling=OVERVIEWS[array], **layout)
     except GDAL_ERRORS as error:
-        raise RunError(f"{path.name}: cannot be written ({error}); make room, or take another place") from error
+        raise unwritten(path, error) from error
     plain.unlink()
     if array == "classes":
         beside = path.with_name(f"{path.name}.aux.xml")

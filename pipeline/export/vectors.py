@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 
-from pipeline.errors import RunError
 from pipeline.export.features import Feature, Traced, batches, trace_features
 from pipeline.export.ground import Ground
 from pipeline.export.regions import SIDE
+from pipeline.export.unwritten import unwritten
 from pipeline.mosaic.mosaic import Mosaic
 from pipeline.report import OnProgress
 
@@ -55,6 +55,7 @@ def write_vectors(
 
     Raises:
         InputError: There is no table of the objects.
+        RetryLater: The disk is full.
         RunError: The table is of other objects, or the file cannot be written.
     """
     ground = Ground(mosaic.place())
@@ -111,7 +112,7 @@ def _write_gdal(path: Path, driver: str, source: _Source, kind: str, ground: Gro
     except Exception as error:
         if source.error is not None:
             raise source.error from None
-        raise RunError(f"{path.name}: cannot be written ({error}); take another place") from error
+        raise unwritten(path, error) from error
 
 
 def _write_parquet(path: Path, source: _Source, kind: str, ground: Ground) -> None:

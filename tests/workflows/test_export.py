@@ -80,3 +80,14 @@ def test_what_is_no_mosaic_is_refused(raster, command, refused, tmp_path):
     assert "was not written by eomt-batch" in refused(
         command("export", raster, "--to", "gpkg", "-o", tmp_path / "out.gpkg")
     )
+
+
+@pytest.mark.parametrize("to", ["cog:tif", "gpkg:gpkg", "fgb:fgb", "parquet:parquet"])
+def test_a_full_disk_is_for_later(finished, command, small_disk, to):
+    """Whichever library writes; nothing of the file is left."""
+    name, _, suffix = to.partition(":")
+    small_disk.fill(small_disk.path / "others")
+    result = command("export", finished, "--to", name, "-o", small_disk.path / f"out.{suffix}")
+    assert result.exit_code == 75, result.stderr
+    assert "the disk is full" in result.stderr
+    assert [path.name for path in small_disk.path.iterdir()] == ["others"]
