@@ -58,7 +58,7 @@ def connect(config: RunConfig) -> Iterator[Cluster]:
             with _starting:
                 cluster = stack.enter_context(_processes(config) if config.workers else _in_process())
             client = stack.enter_context(Client(cluster, set_as_default=False))  # nobody else's tasks are for it
-            yield Cluster(client, threads=1 if config.workers else cores())
+            yield Cluster(client, threads=max(1, cores() // max(1, config.workers)))
 
 
 WORKER = {
