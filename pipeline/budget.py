@@ -61,8 +61,8 @@ CELL_COPIES = 3
 MASKS = 8
 """Times that the masks of a fused tile's segments, or a window's objects, cut to their boxes, cover it."""
 
-TAKEN, SEGMENT = 3, 250
-"""One in so many queries is a segment in a crowded tile; bytes of one with its links (194 to 207: `bench resolve`)."""
+TAKEN, SEGMENT = 3, 350
+"""One in so many queries is a segment in a crowded tile; bytes of one with its links (290 to 300: `bench resolve`)."""
 
 MERGED = 4
 """Times the masks of a tile that are there besides while those of its views are merged: another view's, their sums."""

@@ -31,7 +31,7 @@ class Votes(NamedTuple):
     voter: NDArray[np.int64]
 
 
-@dataclass
+@dataclass(slots=True)
 class Group:
     """Segments that are one object, and what is said of its borders.
 
@@ -82,11 +82,12 @@ def reunite(groups: list[Group], two: Votes, one: Votes, large: int) -> NDArray[
 
 
 def _count(groups: list[Group], two: Votes, one: Votes) -> None:
-    """Give each group its votes."""
+    """Give each group its votes; both sides of a border hold the same set."""
     for votes, name in ((two, "two"), (one, "one")):
         for first, second, voter in zip(*(column.tolist() for column in votes), strict=True):
-            getattr(groups[first], name).setdefault(second, set()).add(voter)
-            getattr(groups[second], name).setdefault(first, set()).add(voter)
+            voters = getattr(groups[first], name).setdefault(second, set())
+            voters.add(voter)
+            getattr(groups[second], name)[first] = voters
 
 
 def _leads(groups: list[Group], group: int, large: int) -> list[tuple[float, int]]:
