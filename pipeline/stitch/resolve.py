@@ -1,7 +1,7 @@
 """RESOLVE: which segments are one object. Once per run, in arrays, in integers.
 
 A signed clustering: links join segments, the likeliest first, unless that would put two segments into one object that
-are known to be two. Without the second part one wrong link in a row of houses makes the row one house, and every view
+touch in a tile. Without the second part one wrong link in a row of houses makes the row one house, and every view
 more is one chance more for such a link. It is Kruskal's algorithm with mutual exclusion, the Mutex Watershed of Wolf et
 al. (ECCV 2018) with exclusions that are given.
 """
