@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 
 from eomt_core.batch import AUTO_BATCH
-from pipeline.cluster import cores
+from pipeline.cluster import together
 from pipeline.config import RunConfig
 from pipeline.devices import choose_device
 from pipeline.errors import UsageError
@@ -135,7 +135,7 @@ def of_config(spec: RunSpec, config: RunConfig) -> Bill:
         batch_size=config.batch_size or (AUTO_BATCH if cuda else 1),
         readers=config.readers,
         workers=None if config.scheduler or config.scheduler_file else config.workers,
-        threads=1 if config.workers else cores(),
+        threads=1 if config.workers else together(),
         cuda=cuda,
     )
 

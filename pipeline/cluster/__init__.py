@@ -6,7 +6,7 @@ attempts    how often a task is tried
 pulse       what a task and its driver hear of each other meanwhile
 """
 
-from pipeline.cluster.connection import connect, cores
+from pipeline.cluster.connection import connect, together
 from pipeline.cluster.flight import Cluster
 
-__all__ = ["Cluster", "connect", "cores"]
+__all__ = ["Cluster", "connect", "together"]

@@ -73,9 +73,19 @@ WORKER = {
 """A worker process: one block at a time, as it holds the device."""
 
 
+TOGETHER = 4
+"""Blocks that a process renders at a time at the most. With more they wait for the interpreter's lock longer than
+they save: 8192 x 8192 pixels took 6.7 s on 16 cores, 4.8 s on 4 of these."""
+
+
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def together() -> int:
+    """Blocks that this process renders at a time."""
+    return min(TOGETHER, cores())
 
 
 def _in_process() -> LocalCluster:
@@ -83,7 +93,7 @@ def _in_process() -> LocalCluster:
     return LocalCluster(
         n_workers=1,
         processes=False,
-        threads_per_worker=cores(),
+        threads_per_worker=together(),
         resources={"GPU": 1},
         memory_limit=0,
         dashboard_address=LOOPBACK,

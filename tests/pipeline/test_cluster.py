@@ -13,7 +13,7 @@ import pytest
 
 from eomt_core.errors import ModelError
 from pipeline import RunConfig, cluster, segment_raster
-from pipeline.cluster import cores
+from pipeline.cluster import together
 from pipeline.errors import BlockError, InputError, RetryLater, RunError, TransientError
 from pipeline.steps import worker
 
@@ -97,7 +97,7 @@ def test_worker_processes_make_the_same_bytes_on_loopback_alone(fresh, original,
 def test_no_more_than_the_window_is_in_flight():
     """And what is done is let go of: two tasks for each that can run at a time."""
     with connected() as made:
-        scheduler, most, seen = made.client.cluster.scheduler, 2 * cores(), []
+        scheduler, most, seen = made.client.cluster.scheduler, 2 * together(), []
         for number in made.run(double, [(index,) for index in range(30)], alone=False):
             assert len(scheduler.tasks) <= most
             assert len(made.client.futures) <= most
@@ -108,7 +108,7 @@ def test_no_more_than_the_window_is_in_flight():
         assert not made.client.futures
 
 
-@pytest.mark.skipif(cores() < 2, reason="one thread runs one task at a time whatever is asked")
+@pytest.mark.skipif(together() < 2, reason="one thread runs one task at a time whatever is asked")
 def test_one_task_at_a_time_holds_the_device():
     """Two per worker are in flight, and one runs, however many threads the worker has."""
     with connected() as made:
@@ -120,6 +120,13 @@ def test_one_task_at_a_time_holds_the_device():
         assert made.window(alone=True) == 2
     assert not overlap(spans[True])
     assert overlap(spans[False])
+
+
+@pytest.mark.parametrize(("cores", "blocks"), [(1, 1), (3, 3), (64, 4)])
+def test_a_few_blocks_are_rendered_at_a_time(monkeypatch, cores, blocks):
+    """More threads would wait for each other."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cores)))
+    assert together() == blocks
 
 
 def test_nothing_to_do_is_done():

@@ -67,7 +67,7 @@ def _continued(spec: "RunSpec", config: "RunConfig") -> "RunSpec":
 
 def facts(spec: "RunSpec", config: "RunConfig") -> dict[str, Any]:
     """All that is decided before a run begins, for machines."""
-    from pipeline.cluster import cores
+    from pipeline.cluster import together
 
     tiles, raster, model = spec.plan, spec.raster, spec.model
     return {
@@ -92,7 +92,7 @@ def facts(spec: "RunSpec", config: "RunConfig") -> dict[str, Any]:
         "precision": spec.precision,
         "batch_size": config.batch_size or "auto",
         "workers": config.workers,
-        "threads": 1 if config.workers else cores(),
+        "threads": 1 if config.workers else together(),
         "readers": config.readers,
     }
 
