@@ -53,8 +53,9 @@ def _grouped(links: Links, rules: Rules, tile: int, lumps: NDArray[np.bool_]) ->
     borders = places_of(links.segments, links.borders)
     first, _ = cluster(len(lumps), _links(links, rules, lumps), borders)
     two = _votes(first, borders, links.borders.first >> np.uint64(KEY_BITS))
-    said = ~lumps[over(links)]
-    sides = Edges(*(ends[said] for ends in places_of(links.segments, links.covers)))
+    sides = places_of(links.segments, links.covers)
+    said = ~(lumps[over(links)] | lumps[sides.first] | lumps[sides.second])
+    sides = Edges(*(ends[said] for ends in sides))
     one = _votes(first, sides, links.covers.over[said])
     return _reunited(links.segments, first, two, one, tile // 2)
 

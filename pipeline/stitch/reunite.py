@@ -66,16 +66,13 @@ def reunite(groups: list[Group], two: Votes, one: Votes, large: int) -> NDArray[
     heapify(queue)
     while queue:
         lead, first, second = heappop(queue)
-        if parent[first] != first or parent[second] != second:
-            continue
-        now = _lead(groups, first, second, large)
-        if now > 0 and now == -lead:
-            parent[second] = first
-            _join(groups, first, second)
-            for more, other in _leads(groups, first, large):
-                heappush(queue, (-more, min(first, other), max(first, other)))
-        elif now > 0:
-            heappush(queue, (-now, first, second))
+        gone = parent[first] != first or parent[second] != second
+        if gone or _lead(groups, first, second, large) != -lead:
+            continue  # a lead that has changed is in the queue as well
+        parent[second] = first
+        _join(groups, first, second)
+        for more, other in _leads(groups, first, large):
+            heappush(queue, (-more, min(first, other), max(first, other)))
     for place, above in enumerate(parent):  # a group is only ever joined with one before it
         parent[place] = parent[above]
     return np.array(parent, np.int64)

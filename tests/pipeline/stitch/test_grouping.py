@@ -1,5 +1,7 @@
 """Borders that some tile does not see: who is believed, and what becomes of the masks that lie over them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -43,6 +45,16 @@ def links(borders, covers, area=MIDDLE, kinds=None, whole=False):
     return Links(told, pairs, Borders(*borders.T), Covers(*covers.T, np.full(len(covers), whole)))
 
 
+def linked(found, *more):
+    """The same with more links, (first, second, likeness)."""
+    first, second, likeness = (np.array(column) for column in zip(*more, strict=True))
+    count = len(likeness)
+    same = Pairs(
+        first.astype(np.uint64), second.astype(np.uint64), likeness, np.ones(count, bool), np.zeros(count, int)
+    )
+    return replace(found, pairs=Pairs(*map(np.concatenate, zip(found.pairs, same, strict=True))))
+
+
 def numbers(found, *keys):
     """The objects of some segments."""
     return resolve(found, Rules(), 1, TILE).numbers_of(np.array(keys, np.uint64)).tolist()
@@ -59,11 +71,24 @@ def test_what_one_tile_splits_and_two_others_do_not_is_one():
 
 def test_what_two_tiles_tell_apart_is_two_whoever_joins_it():
     """One tile's mask lies over both; two see the border, and agree which side is which."""
-    found = links([ONE, TWO], [(*ONE, key(1))])
-    ends = np.array([ONE, TWO], np.uint64)
-    same = Pairs(*ends, np.full(2, LIKE), np.ones(2, bool), np.zeros(2, np.int64))
-    pairs = Pairs(*(np.concatenate(columns) for columns in zip(found.pairs, same, strict=True)))
-    assert numbers(Links(found.segments, pairs, found.borders, found.covers), *ONE, *TWO) == [1, 2, 1, 2]
+    found = linked(links([ONE, TWO], [(*ONE, key(1))]), *((one, two, LIKE) for one, two in zip(ONE, TWO, strict=True)))
+    assert numbers(found, *ONE, *TWO) == [1, 2, 1, 2]
+
+
+def test_a_tile_that_sees_a_border_in_two_pieces_counts_once():
+    """One side is in two parts there, which another tile sees as one."""
+    part, other, side, whole = key(0), key(0, 1), key(0, 2), key(3)
+    found = links(
+        [(part, side), (other, side), (whole, key(3, 1))], [(part, side, key(1)), (part, side, key(2))], SMALL
+    )
+    found = linked(found, (part, whole, LIKE), (other, whole, LIKE))
+    assert numbers(found, part, other, side) == [1, 1, 1]
+
+
+def test_what_lies_over_a_border_that_is_none_is_no_lump():
+    """Though others see it whole: it is the object."""
+    found = links([ONE], [(*ONE, key(1)), (*ONE, key(2))], whole=True)
+    assert numbers(found, *ONE, key(1), key(2)) == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(("area", "objects"), [(SMALL, [1, 2]), (MIDDLE, [1, 1]), (LARGE, [1, 2])])
@@ -95,6 +120,15 @@ def test_a_lump_belongs_to_no_object(lump):
     assert numbers(lump, *ONE, key(1)) == [1, 2, 0]
 
 
+def test_a_lump_is_joined_with_nothing():
+    """Not even with what touches it in its own tile, where others see it and that as one."""
+    lump, beside = key(7), key(7, 1)
+    covers = [(*ONE, lump), (*TWO, lump), (lump, beside, key(8)), (lump, beside, key(9))]
+    found = linked(links([ONE, TWO, (lump, beside)], covers, whole=True), (key(8), key(9), LIKE))
+    found = linked(found, *((one, two, LIKE) for one, two in zip(ONE, TWO, strict=True)))
+    assert numbers(found, *ONE, lump, beside) == [1, 2, 0, 3]
+
+
 def test_a_lump_is_a_sight_of_what_it_lies_over(lump):
     """Its tile has seen that something is there: the things do not lose votes by it."""
     assert resolve(lump, Rules(), 1, TILE).votes.tolist() == [SURE, SURE]
@@ -107,7 +141,11 @@ def test_a_mask_over_two_that_nobody_else_sees_whole_goes_to_the_likelier():
 
 def test_the_order_of_what_is_said_changes_nothing():
     """Blocks of tiles may come in any order."""
-    found = links([ONE, TWO, (key(9), key(9, 1))], [(*ONE, key(1)), (*ONE, key(2)), (*TWO, key(6)), (*TWO, key(7))])
+    three, both = (key(9), key(9, 1)), key(11)
+    found = links(
+        [ONE, TWO, three, (both, key(11, 1))], [(*ONE, key(1)), (*ONE, key(2)), (*TWO, key(6)), (*TWO, key(7))]
+    )
+    found = linked(found, *((side, both, LIKE) for side in three))  # as likely the one as the other
     turned = Links(
         found.segments,
         Pairs(*(column[::-1] for column in found.pairs)),
