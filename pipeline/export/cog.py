@@ -56,7 +56,7 @@ def write_cog(path: Path, mosaic: Mosaic, array: str, progress: OnProgress) -> N
             layout = {"compress": "DEFLATE", "blocksize": 512, "bigtiff": "IF_SAFER"}
             copy(plain, path, driver="COG", overview_resampling=OVERVIEWS[array], **layout)
     except GDAL_ERRORS as error:
-        raise unwritten(path, error) from error
+        raise unwritten(path, error, plain.stat().st_size if plain.exists() else 0) from error
     plain.unlink()
     if array == "classes":
         beside = path.with_name(f"{path.name}.aux.xml")

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from pipeline.errors import OutputError, UsageError
+from pipeline.errors import DISK_FULL, OutputError, UsageError
 from pipeline.mosaic.mosaic import Mosaic, open_mosaic
 from pipeline.report import OnProgress
 from pipeline.steps.journal import Journal
@@ -123,6 +123,8 @@ def _fresh(target: Path) -> Iterator[Path]:
     try:
         scratch = tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.")
     except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
         raise OutputError(f"--out {target}: cannot be written ({error.strerror}); take another folder") from error
     with scratch as folder:
         yield Path(folder, target.name)

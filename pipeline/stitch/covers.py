@@ -14,6 +14,9 @@ from pipeline.stitch.views import View
 HELD = 0.75
 """The share of each of two things, as far as both tiles see it, that a cover holds."""
 
+COMMON = 0.1
+"""The share of each of two things that both tiles must see: of slivers in the rim a tile knows too little."""
+
 SEEN = 0.98
 """The share of a cover that the other tile must see to see it whole."""
 
@@ -46,7 +49,8 @@ def covers_between(view: View, other: View, first: NDArray[np.int64], second: ND
     strip = Strip.of(view, other)
     cells = strip.cells()
     mine, theirs = cells.sum(1)[1:, None], cells.sum(0)[1:]
-    holds = (cells[1:, 1:] >= HELD * mine) & (mine > 0) & (not strip.touch)
+    enough = (mine > COMMON * view.fused.areas[:, None]) & (not strip.touch)
+    holds = enough & (cells[1:, 1:] >= HELD * mine)
     border, over = np.nonzero(holds[first] & holds[second])
     whole = theirs >= SEEN * other.fused.areas
     return Covers(view.keys(first[border]), view.keys(second[border]), other.keys(over), whole[over])

@@ -13,6 +13,7 @@ from pipeline.stitch.resolve import Edges, cluster
 from pipeline.stitch.reunite import Group, Votes, reunite
 from pipeline.stitch.totals import likeliest_classes, total
 from pipeline.stitch.views import KEY_BITS
+from pipeline.stitch.window import UNIT
 
 OTHER_CLASS_NEEDS = 0.5
 """Likeness from which segments of different classes are one object."""
@@ -56,7 +57,7 @@ def _grouped(links: Links, rules: Rules, tile: int, lumps: NDArray[np.bool_]) ->
     sides = places_of(links.segments, links.covers)
     said = ~(lumps[over(links)] | lumps[sides.first] | lumps[sides.second])
     sides = Edges(*(ends[said] for ends in sides))
-    one = _votes(first, sides, links.covers.over[said])
+    one = _votes(first, sides, links.covers.over[said] >> np.uint64(KEY_BITS))
     return _reunited(links.segments, first, two, one, tile // 2)
 
 
@@ -94,7 +95,7 @@ def _reunited(segments: Segments, first: NDArray[np.int64], two: Votes, one: Vot
     cluster_of = np.searchsorted(doubted, first[members])
     columns: list[Any] = [column[members] for column in segments]
     some = Segments(*columns)
-    areas = total(cluster_of, some.areas, len(doubted)).tolist()
+    areas = (total(cluster_of, some.shares, len(doubted)) // UNIT).tolist()
     kinds = likeliest_classes(some, cluster_of, len(doubted)).tolist()
     groups = [Group(area, kind) for area, kind in zip(areas, kinds, strict=True)]
     joined = reunite(groups, _among(doubted, two), _among(doubted, one), large)

@@ -39,7 +39,7 @@ class Group:
         area: in cells.
         kind: the class.
         two: by neighbouring group, the tiles that see a border.
-        one: by neighbouring group, the segments over both sides.
+        one: by neighbouring group, the tiles that see one thing over both sides.
     """
 
     area: int
@@ -54,7 +54,7 @@ def reunite(groups: list[Group], two: Votes, one: Votes, large: int) -> NDArray[
     Args:
         groups: n, without their votes; used up.
         two: of the tiles that see a border.
-        one: of the segments over both sides.
+        one: of the tiles that see one thing over both sides.
         large: cells from which a thing is no part of another: many tiles see it, and would all have seen a border.
 
     Returns:
@@ -62,17 +62,22 @@ def reunite(groups: list[Group], two: Votes, one: Votes, large: int) -> NDArray[
     """
     _count(groups, two, one)
     parent = list(range(len(groups)))
-    queue = [(-lead, a, b) for a in range(len(groups)) for lead, b in _leads(groups, a, large) if a < b]
+    leads = {(a, b): lead for a in range(len(groups)) for lead, b in _leads(groups, a, large) if a < b}
+    queue = [(-lead, *pair) for pair, lead in leads.items()]
     heapify(queue)
     while queue:
         lead, first, second = heappop(queue)
+        leads.pop((first, second), None)
         gone = parent[first] != first or parent[second] != second
         if gone or _lead(groups, first, second, large) != -lead:
             continue  # a lead that has changed is in the queue as well
         parent[second] = first
         _join(groups, first, second)
         for more, other in _leads(groups, first, large):
-            heappush(queue, (-more, min(first, other), max(first, other)))
+            pair = (min(first, other), max(first, other))
+            if leads.get(pair) != more:
+                leads[pair] = more
+                heappush(queue, (-more, *pair))
     for place, above in enumerate(parent):  # a group is only ever joined with one before it
         parent[place] = parent[above]
     return np.array(parent, np.int64)
@@ -98,7 +103,7 @@ def _lead(groups: list[Group], first: int, second: int, large: int) -> float:
     mine, theirs = groups[first], groups[second]
     lead = len(mine.one.get(second, ())) - len(mine.two.get(second, ()))
     smaller = min(mine.area, theirs.area)
-    parts = mine.kind == theirs.kind and SMALL <= smaller <= large
+    parts = mine.kind == theirs.kind and SMALL <= smaller < large
     return lead or (0.5 if parts else 0)
 
 

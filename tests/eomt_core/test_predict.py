@@ -168,7 +168,9 @@ def test_a_device_that_fails_is_told_from_all_other_errors(tiles, words):
         predictor(Failing("shapes cannot be multiplied")).scores(tiles)
 
 
-@pytest.mark.parametrize("words", ["out of memory", "CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"])
+@pytest.mark.parametrize(
+    "words", ["out of memory", "CUBLAS_STATUS_ALLOC_FAILED when calling", "CUDNN_STATUS_ALLOC_FAILED"]
+)
 def test_a_driver_without_memory_is_a_full_device(tiles, words):
     """CUDA itself may have none left for its own needs, or for its libraries'."""
     with pytest.raises(ModelError, match="too little memory for one tile"):

@@ -12,8 +12,8 @@ from pipeline.stitch.queries import SURE, Rules
 from pipeline.stitch.window import UNIT
 
 TILE = 128**2
-SMALL, MIDDLE, LARGE = 30**2, 40**2, 100**2
-"""Cells of a segment: seldom split, often split, and more than half a tile."""
+SMALL, MIDDLE, LARGE = 2 * 30**2, 2 * 40**2, 2 * 100**2
+"""Cells of a segment, of which its tile has half the word: seldom split, often split, and more than half a tile."""
 
 
 def key(tile, segment=0):

@@ -80,7 +80,7 @@ def test_touching_houses_stay_apart(overlap, tell, plan_of, numbered):
 
 @pytest.mark.parametrize("tile", range(1, 6))
 def test_one_tile_that_takes_two_houses_for_one_is_overruled(tile, tell, plan_of):
-    """A mask over two houses links to both; the tile that sees their border more centrally keeps them apart."""
+    """A mask over two houses links to both; the tiles that see their border keep them apart."""
     truth = terrace()
     plan = plan_of(truth.shape, 32)
     window = plan.tile(0, tile).window
