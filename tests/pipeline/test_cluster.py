@@ -94,6 +94,14 @@ def test_worker_processes_make_the_same_bytes_on_loopback_alone(fresh, original,
     assert not [child for child in psutil.Process().children(recursive=True) if "dask" in " ".join(child.cmdline())]
 
 
+@pytest.mark.slow
+def test_worker_processes_share_the_cores(monkeypatch):
+    """Eight for three: two each."""
+    monkeypatch.setattr("pipeline.cluster.connection.cores", lambda: 8)
+    with connected(workers=3) as made:
+        assert made.threads == 2
+
+
 def test_no_more_than_the_window_is_in_flight():
     """And what is done is let go of: two tasks for each that can run at a time."""
     with connected() as made:

@@ -12,6 +12,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rio_cogeo.cogeo import cog_validate
 from small_mosaic import COLOURS, NAMES, NODATA, SHAPE, TRANSFORM, is_companion, make, paint, picture, uri, vrt
 
+from pipeline.errors import RetryLater
 from pipeline.export.export import export_mosaic
 from pipeline.rasters.raster_spec import Grid
 
@@ -140,3 +141,18 @@ def test_nothing_else_is_left(tmp_path):
         "classes.tif",
         "classes.tif.aux.xml",
     }
+
+
+def test_a_disk_that_fills_while_it_is_written_is_for_later(mosaic, small_disk, monkeypatch):
+    """GDAL takes away the part that it has written, so that there is some room again."""
+
+    def noisy(path, *_):
+        pixels = np.random.default_rng(0).integers(0, 256, (3000, 3000), np.uint8)
+        with rasterio.open(path, "w", driver="GTiff", count=1, height=3000, width=3000, dtype="uint8") as file:
+            file.write(pixels, 1)
+
+    (small_disk.path / "others").write_bytes(bytes(16 * 2**20))
+    monkeypatch.setattr("pipeline.export.cog._write_plain", noisy)
+    with pytest.raises(RetryLater, match="the disk is full"):
+        export(mosaic, small_disk.path)
+    assert [path.name for path in small_disk.path.iterdir()] == ["others"]
