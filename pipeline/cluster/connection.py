@@ -75,7 +75,7 @@ WORKER = {
 
 TOGETHER = 4
 """Blocks that a process renders at a time at the most. With more they wait for the interpreter's lock longer than
-they save: 8192 x 8192 pixels took 6.7 s on 16 cores, 4.8 s on 4 of these."""
+they save: 8192 x 8192 pixels took 6.7 s on 16 cores, 4.8 s on 4 of these (once, by hand)."""
 
 
 def cores() -> int:
